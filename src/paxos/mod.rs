@@ -1,0 +1,4 @@
+//! Single-decree Paxos: how a set of nodes chooses one value.
+mod proposal;
+
+pub use proposal::{NodeId, ProposalId, ProposalIdExhausted};
