@@ -46,7 +46,9 @@ pub enum MembershipError {
     #[error("a membership needs at least one voter")]
     NoVoter,
     /// Two quorums could miss each other, and two values be chosen.
-    #[error("quorums of {phase1} and {phase2} among {voters} voting members need not meet: their sum must exceed {voters}")]
+    #[error(
+        "quorums of {phase1} and {phase2} among {voters} voting members need not meet: their sum must exceed {voters}"
+    )]
     QuorumsDoNotMeet {
         /// Size of a phase-1 quorum.
         phase1: usize,
@@ -77,7 +79,9 @@ impl Membership {
     /// # Errors
     ///
     /// [`MembershipError::NoVoter`] if there are none.
-    pub fn voters<A: Into<String>>(voters: impl IntoIterator<Item = (NodeId, A)>) -> Result<Self, MembershipError> {
+    pub fn voters<A: Into<String>>(
+        voters: impl IntoIterator<Item = (NodeId, A)>,
+    ) -> Result<Self, MembershipError> {
         let members = voters
             .into_iter()
             .map(|(id, address)| (id, Member { kind: MemberKind::Voter, address: address.into() }))

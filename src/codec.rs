@@ -1,0 +1,64 @@
+//! MessagePack, bounded: how envelopes, identities, records and commands become bytes.
+//!
+//! Decoding takes exactly the bytes it is given, nests at most [`DEPTH_MAX`] deep and never panics; how long an input may
+//! be is for the caller to bound, before it allocates.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// How deep a value may nest. (The library's own default overflows the stack in debug builds.)
+pub const DEPTH_MAX: usize = 32;
+
+/// A value that cannot be encoded or decoded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CodecError {
+    /// The value has no MessagePack form.
+    #[error("a value cannot be encoded")]
+    Encode(#[source] rmp_serde::encode::Error),
+    /// The bytes are no such value.
+    #[error("bytes cannot be decoded")]
+    Decode(#[source] rmp_serde::decode::Error),
+    /// Bytes are left over after the value.
+    #[error("{count} bytes are left over after the value")]
+    LeftOver {
+        /// How many.
+        count: usize,
+    },
+}
+
+/// Encodes `value` as MessagePack, structs as arrays.
+///
+/// # Errors
+///
+/// [`CodecError::Encode`] if it has no such form.
+pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
+    let mut bytes = Vec::with_capacity(128);
+    encode_into(&mut bytes, value)?;
+    Ok(bytes)
+}
+
+/// Encodes `value` behind what `bytes` holds already.
+///
+/// # Errors
+///
+/// [`CodecError::Encode`] if it has no such form; `bytes` may then hold a part of it.
+pub fn encode_into<T: Serialize + ?Sized>(bytes: &mut Vec<u8>, value: &T) -> Result<(), CodecError> {
+    rmp_serde::encode::write(bytes, value).map_err(CodecError::Encode)
+}
+
+/// Decodes exactly one value from `bytes`.
+///
+/// # Errors
+///
+/// [`CodecError`] if the bytes are no such value, nest too deep, or go on after it.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let mut rest = bytes;
+    let mut decoder = rmp_serde::Deserializer::new(&mut rest);
+    decoder.set_max_depth(DEPTH_MAX);
+    let value = T::deserialize(&mut decoder).map_err(CodecError::Decode)?;
+    match rest.len() {
+        0 => Ok(value),
+        count => Err(CodecError::LeftOver { count }),
+    }
+}

@@ -1,0 +1,378 @@
+//! Effects and inputs: all that a role wants done, and all that can happen to it.
+//!
+//! A role is a function: `step(now, input, &mut effects)`. It does nothing itself. "Send after this write" is data
+//! ([`Effect::Send::after`]), so that a checker can look for it and a shell cannot forget it (protocol 1.2, 11.6).
+
+use super::identity::{Identity, Incarnation};
+use super::message::Message;
+use super::record::{AbstainReason, Entry, Record, Sequence, Value};
+use super::slot::{Slot, Time};
+use crate::paxos::{NodeId, ProposalId};
+use bytes::Bytes;
+use std::ops::Range;
+
+/// The parts of a node, each of which may run as an actor of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// [`super::Proposer`].
+    Proposer,
+    /// [`super::Acceptor`].
+    Acceptor,
+    /// [`super::Learner`].
+    Learner,
+    /// [`crate::election::Election`].
+    Election,
+}
+
+/// What a role wants done.
+#[derive(Clone, Debug, PartialEq)]
+#[must_use = "an effect that is not carried out loses a promise"]
+pub enum Effect {
+    /// Make `records` durable, after all earlier ones, then say [`AcceptorInput::Persisted`]. If that fails, send nothing
+    /// that waits for it and stop. Only the acceptor asks for it.
+    Persist {
+        /// The number of this write.
+        sequence: Sequence,
+        /// All or nothing, in this order.
+        records: Vec<Record>,
+    },
+    /// Send, once the write `after` is durable. Losing it is safe; sending it early is not. `to` may be this node itself:
+    /// then it goes to the role that [`super::node::route`] names, by the same rule.
+    Send {
+        /// The receiver.
+        to: NodeId,
+        /// What to say.
+        message: Message,
+        /// The write that it rests on.
+        after: Option<Sequence>,
+    },
+    /// Hand to another role of this node, in order.
+    Local(Local),
+    /// Read durable entries back, then say [`AcceptorInput::ReadBack`]. Only the acceptor asks for it, one read at a time.
+    Read {
+        /// Half-open.
+        slots: Range<Slot>,
+        /// Stop after about this many bytes, but give at least one entry.
+        bytes_max: usize,
+    },
+    /// Apply `value`, the next one in slot order. Only the learner asks for it.
+    Deliver {
+        /// Where it was chosen.
+        slot: Slot,
+        /// What was chosen.
+        value: Value,
+    },
+    /// Say `Wake` at this time, in place of whatever this role asked for before.
+    Deadline(Time),
+    /// Answer the handshake of `peer`, once the write `after` is durable (9.3).
+    Admission {
+        /// Which handshake: from [`AcceptorInput::Admit`].
+        ticket: u64,
+        /// The answer.
+        verdict: Result<(), Refusal>,
+        /// The write that it rests on.
+        after: Option<Sequence>,
+    },
+    /// Something for the application and the operator to know.
+    Event(Event),
+}
+
+/// An input for another role of the same node.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Local {
+    /// To the proposer.
+    Proposer(ProposerInput),
+    /// To the acceptor.
+    Acceptor(AcceptorInput),
+    /// To the learner.
+    Learner(LearnerInput),
+    /// To the election.
+    Election(ElectionInput),
+}
+
+/// What can happen to a proposer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ProposerInput {
+    /// `Promise`, `Nack`, `Accepted`.
+    Message {
+        /// The authenticated sender.
+        from: NodeId,
+        /// What it says.
+        message: Message,
+    },
+    /// Propose a batch at the next free slot. Only while [`super::Proposer::room`] is above zero; otherwise
+    /// [`Event::BatchRefused`].
+    Propose {
+        /// The encoded batch (see [`super::batch`]).
+        batch: Bytes,
+    },
+    /// Win phase 1 under a new id.
+    Campaign,
+    /// Give up leading or campaigning.
+    StepDown,
+    /// These consecutive slots were learned; all through the last of them are.
+    Learned {
+        /// Ascending, without gaps.
+        values: Vec<(Slot, Value)>,
+    },
+    /// The acceptor's promise went up to `id`.
+    Promised {
+        /// The new promise.
+        id: ProposalId,
+    },
+    /// A connection to `peer` stands.
+    LinkUp {
+        /// The peer.
+        peer: NodeId,
+    },
+    /// The last connection to `peer` is gone.
+    LinkDown {
+        /// The peer.
+        peer: NodeId,
+    },
+    /// The deadline has come.
+    Wake,
+}
+
+/// What can happen to an acceptor.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AcceptorInput {
+    /// `Prepare`, `Accept`, `Heartbeat`, `CatchUp`, `Form`, `AlreadyFormed`.
+    Message {
+        /// The authenticated sender.
+        from: NodeId,
+        /// What it says.
+        message: Message,
+    },
+    /// Every write through `sequence` is durable.
+    Persisted {
+        /// The newest durable write.
+        sequence: Sequence,
+    },
+    /// The answer to [`Effect::Read`]: ascending, without gaps from the first slot asked for; empty if that one is not
+    /// held.
+    ReadBack {
+        /// The entries.
+        entries: Vec<(Slot, Entry)>,
+    },
+    /// Consecutive chosen values that the learner fetched: write them (4.1).
+    Store {
+        /// The slot of the first.
+        first: Slot,
+        /// The values.
+        values: Vec<Value>,
+    },
+    /// The learner wants learned values again, from its own log (restart, rebuild).
+    Replay {
+        /// From this slot on.
+        from: Slot,
+    },
+    /// A peer shows itself: answer with [`Effect::Admission`].
+    Admit {
+        /// Comes back in the answer.
+        ticket: u64,
+        /// The peer.
+        identity: Identity,
+    },
+    /// A peer's handshake with us was refused because it knows a later start of this node.
+    Refused {
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The proposer is about to campaign under `id`: promise it durably, then send `Prepare` to every other node of
+    /// `to` (1.3).
+    Candidate {
+        /// The candidate's id.
+        id: ProposalId,
+        /// The nodes to ask, this one included.
+        to: Vec<NodeId>,
+    },
+    /// The deadline has come.
+    Wake,
+}
+
+/// What can happen to a learner.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LearnerInput {
+    /// `Chosen`, `Trimmed`.
+    Message {
+        /// The authenticated sender.
+        from: NodeId,
+        /// What it says.
+        message: Message,
+    },
+    /// These consecutive slots are chosen, and written or being written here.
+    Learned {
+        /// Ascending, without gaps.
+        values: Vec<(Slot, Value)>,
+    },
+    /// `peer` has learned through `through`; this node's log reaches only to `chosen_through`.
+    Behind {
+        /// Who to ask first.
+        peer: NodeId,
+        /// How far it has learned.
+        through: Slot,
+        /// How far this node has.
+        chosen_through: Slot,
+    },
+    /// A connection to `peer` stands.
+    LinkUp {
+        /// The peer.
+        peer: NodeId,
+    },
+    /// The last connection to `peer` is gone.
+    LinkDown {
+        /// The peer.
+        peer: NodeId,
+    },
+    /// The deadline has come.
+    Wake,
+}
+
+/// What can happen to an election.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ElectionInput {
+    /// `PrePrepare`, `PrePrepareAnswer`, `HeartbeatAck`.
+    Message {
+        /// The authenticated sender.
+        from: NodeId,
+        /// What it says.
+        message: Message,
+    },
+    /// The own acceptor follows `id`, whose leader has just been heard.
+    Heard {
+        /// The leader's id.
+        id: ProposalId,
+    },
+    /// The own acceptor promised `id`: leaders below it count no more.
+    Promised {
+        /// The promise.
+        id: ProposalId,
+    },
+    /// The own proposer changed its state.
+    Proposer(ProposerState),
+    /// How far this node has learned, as the leader's watermark says it.
+    Watermark {
+        /// The slot.
+        through: Slot,
+    },
+    /// The application wants this node to lead (for [`crate::election::External`]).
+    Campaign,
+    /// The application wants this node not to lead.
+    StepDown,
+    /// Whether this node may campaign: it is formed, may vote, and is a voter of the governing membership.
+    Eligible(bool),
+    /// Whether every role of this node answers; heartbeats leave only while it is so (8.3).
+    Healthy(bool),
+    /// A connection to `peer` stands.
+    LinkUp {
+        /// The peer.
+        peer: NodeId,
+    },
+    /// The last connection to `peer` is gone.
+    LinkDown {
+        /// The peer.
+        peer: NodeId,
+    },
+    /// The deadline has come.
+    Wake,
+}
+
+/// What a proposer is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProposerState {
+    /// Nothing: another node may lead.
+    Idle,
+    /// Phase 1 under way. A page of a promise that arrives repeats it (8.5).
+    Preparing {
+        /// Under this id.
+        id: ProposalId,
+    },
+    /// Phase 1 won.
+    Leading {
+        /// Under this id.
+        id: ProposalId,
+    },
+}
+
+/// Why a handshake is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The peer belongs to another cluster or another epoch of it.
+    #[error("the peer belongs to another cluster or epoch")]
+    WrongCluster,
+    /// The peer claims this node's own id.
+    #[error("the peer claims this node's own id")]
+    OwnId,
+    /// No protocol version is spoken by both.
+    #[error("no protocol version in common")]
+    NoCommonProtocol,
+    /// A later start of the peer is remembered than its disk knows of: an old image or a copy (9.3).
+    #[error("a later start of the peer is remembered: {known:?}")]
+    StaleIncarnation {
+        /// The start that is remembered.
+        known: Incarnation,
+    },
+    /// The peer's votes went further than its journal does: an old image (9.4).
+    #[error("the peer's journal ends at {shown:?}, but its votes went to {known:?}")]
+    StaleJournal {
+        /// The highest sequence that its votes showed.
+        known: Sequence,
+        /// Where its journal ends.
+        shown: Sequence,
+    },
+    /// The peer is on another disk than the one known for it (9.1, 9.2).
+    #[error("the peer's node id is known on another disk")]
+    OtherDisk,
+    /// The node is stopping, or its queue for handshakes is full.
+    #[error("the node does not take connections now")]
+    Unavailable,
+}
+
+/// What the application and the operator may want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// This node leads, under `id`.
+    Acquired {
+        /// The id.
+        id: ProposalId,
+    },
+    /// This node leads no more.
+    Lost,
+    /// Another node leads, or none is known.
+    Changed {
+        /// The leader's id.
+        leader: Option<ProposalId>,
+    },
+    /// The cluster has formed; this node may vote.
+    Formed,
+    /// This node votes no more.
+    Abstains {
+        /// Why.
+        reason: AbstainReason,
+    },
+    /// Another initial member was started with another membership (F32).
+    FormationDiffers {
+        /// The member.
+        peer: NodeId,
+    },
+    /// A batch was not proposed at all: there was no room, or this node does not lead. Its callers may hear `NotLeader`.
+    BatchRefused {
+        /// The batch.
+        batch: Bytes,
+    },
+    /// The slot of a proposed batch went to another value, and the batch is given up here.
+    BatchLost {
+        /// The batch.
+        batch: Bytes,
+    },
+    /// The peer's log is cut below what this node needs, and snapshots are not there yet.
+    NeedsSnapshot {
+        /// The last slot that is gone.
+        through: Slot,
+    },
+    /// Every number is used up.
+    ProposalIdExhausted,
+}

@@ -1,0 +1,194 @@
+//! Storage: where an acceptor's promises outlive the process.
+//!
+//! # The contract
+//!
+//! The cases of the public storage suite are numbered as these clauses are.
+//!
+//! 1. **Durable.** `Ok` from [`Storage::append`] means: the group survives power loss. So does what [`Storage::open`]
+//!    raised.
+//! 2. **Whole.** A group is recovered with all its records or not at all, and never without the groups before it.
+//! 3. **In order.** What is recovered is the fold of the groups in the order in which they were appended
+//!    ([`Log::apply`]).
+//! 4. **One writer.** At most one `append` is under way at a time; `read` may run beside it. A second process that opens
+//!    the same place is refused with [`StorageError::Locked`].
+//! 5. **No way back from an error.** After a write failed, every later write fails with [`StorageError::Poisoned`]; there is
+//!    no retry. What was durable before stays readable.
+//! 6. **A dropped future does not undo its write.** It may still become durable.
+//! 7. **Owned.** [`Storage::open`] refuses another cluster's or node's place ([`StorageError::WrongOwner`]), a used one for
+//!    bootstrap and join ([`StorageError::InUse`]) and an empty one for restart ([`StorageError::Empty`]), and changes
+//!    nothing then.
+//! 8. **Counted.** Each `open` appends one [`Incarnation`] to the identity, durably, before it returns (protocol 9.3).
+//! 9. **Honest.** Damage is never skipped: it is repaired by the rules of protocol 11, reported in
+//!    [`Recovered::log`] as unknown slots or as an abstention, or refused with [`StorageError::Corrupt`]. There is no
+//!    fallback to an earlier state.
+//! 10. **Readable.** [`Storage::read`] gives the newest durable entry of each slot asked for, ascending, from the first
+//!     on, ending before the first gap, at `bytes_max`, or at the end; never an empty answer where the first slot is held.
+
+#[cfg(feature = "file-storage")]
+pub mod atomic_file;
+#[cfg(feature = "file-storage")]
+pub mod disk;
+#[cfg(feature = "file-storage")]
+mod file;
+#[cfg(feature = "file-storage")]
+pub mod journal;
+mod memory;
+#[cfg(feature = "file-storage")]
+mod record;
+
+pub use memory::MemoryStorage;
+
+#[cfg(feature = "file-storage")]
+pub use file::FileStorage;
+
+use crate::multi::{DiskId, Entry, Group, Incarnation, Log, Membership, Owner, Sequence, Slot};
+use async_trait::async_trait;
+use std::ops::Range;
+use std::path::PathBuf;
+
+/// The acceptor's memory, shared by `Arc`. The contract stands in the [module's documentation](self).
+#[async_trait]
+pub trait Storage: Send + Sync + 'static {
+    /// Locks the place, checks `owner` and `start` against what is there, raises the incarnation durably. Called once.
+    ///
+    /// # Errors
+    ///
+    /// See clauses 4, 7 and 9.
+    async fn open(&self, owner: Owner, start: Start) -> Result<Recovered, StorageError>;
+
+    /// What is durable now; a role is rebuilt from it. Any number of times after `open`, never while an `append` is under
+    /// way.
+    ///
+    /// # Errors
+    ///
+    /// If the place cannot be read.
+    async fn recover(&self) -> Result<Recovered, StorageError>;
+
+    /// Makes `group` durable: all or nothing, one flush.
+    ///
+    /// # Errors
+    ///
+    /// Any error is final (clause 5): the caller stops and answers nothing that waits for the group.
+    async fn append(&self, group: Group) -> Result<(), StorageError>;
+
+    /// The newest durable entries of `slots` (half-open), up to about `bytes_max` bytes but at least one (clause 10).
+    ///
+    /// # Errors
+    ///
+    /// If the place cannot be read, or what is there fails its checksum.
+    async fn read(&self, slots: Range<Slot>, bytes_max: usize) -> Result<Vec<(Slot, Entry)>, StorageError>;
+
+    /// Ends writing in good order and unlocks. Writes after it are refused.
+    ///
+    /// # Errors
+    ///
+    /// If the last flush fails.
+    async fn close(&self) -> Result<(), StorageError>;
+}
+
+/// How a node is started, which the storage checks against what it finds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// A first member of a new cluster: the place must be empty, or hold a bootstrap of the same membership that has not
+    /// formed yet.
+    Bootstrap(Membership),
+    /// An observer of a cluster that exists: the place must be empty.
+    Join,
+    /// A node that was here before: the place must hold it.
+    Restart,
+}
+
+/// What a storage found: who the node is and what it knew.
+#[derive(Clone, Debug)]
+pub struct Recovered {
+    /// Whose it is.
+    pub owner: Owner,
+    /// Which disk.
+    pub disk: DiskId,
+    /// Every start of this disk, the present one last; at most [`Identity::INCARNATIONS_MAX`](crate::multi::Identity).
+    pub incarnations: Vec<Incarnation>,
+    /// The membership that this node was bootstrapped with, if it was.
+    pub bootstrap: Option<Membership>,
+    /// The last durable write.
+    pub sequence: Sequence,
+    /// The fold of all durable records.
+    pub log: Log,
+}
+
+/// Why a storage cannot keep a promise, or will not touch a place.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// A call to the system failed.
+    #[error("{op} of {path} failed", path = path.display())]
+    Io {
+        /// Which call.
+        op: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// What is there fails its checksum or does not follow the format.
+    #[error("{path} is damaged at byte {offset}: {what}", path = path.display())]
+    Corrupt {
+        /// Which file.
+        path: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong.
+        what: String,
+    },
+    /// The format is of another, unknown version.
+    #[error("{path} has format version {found}, this program reads version {known}", path = path.display())]
+    UnknownFormat {
+        /// Which file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// Another process has it open.
+    #[error("{place} is in use by another process")]
+    Locked {
+        /// What is locked.
+        place: String,
+    },
+    /// It belongs to another node or cluster.
+    #[error("{place} belongs to node {} of cluster {}, not to node {} of cluster {}", found.node, found.cluster, asked.node, asked.cluster)]
+    WrongOwner {
+        /// What was opened.
+        place: String,
+        /// Whose it is.
+        found: Box<Owner>,
+        /// Who asked.
+        asked: Box<Owner>,
+    },
+    /// A bootstrap or a join found a place that holds a node already.
+    #[error("{place} holds a node already; restart it instead")]
+    InUse {
+        /// What was opened.
+        place: String,
+    },
+    /// A restart found nothing.
+    #[error("{place} holds no node; bootstrap a new cluster, or join as a new node")]
+    Empty {
+        /// What was opened.
+        place: String,
+    },
+    /// It is not open, or closed already.
+    #[error("the storage is not open")]
+    NotOpen,
+    /// An earlier write failed: nothing more is written.
+    #[error("an earlier write failed, so nothing more is written")]
+    Poisoned,
+    /// A storage of one's own failed in a way of its own.
+    #[error("{op} failed")]
+    Other {
+        /// What was tried.
+        op: &'static str,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}

@@ -1,0 +1,1 @@
+//! For your own tests: conformance suites for a transport and a storage of your own.
