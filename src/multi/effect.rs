@@ -4,6 +4,7 @@
 //! ([`Effect::Send::after`]), so that a checker can look for it and a shell cannot forget it (protocol 1.2, 11.6).
 
 use super::identity::{Identity, Incarnation};
+use super::membership::Memberships;
 use super::message::Message;
 use super::record::{AbstainReason, Entry, Record, Sequence, Value};
 use super::slot::{Slot, Time};
@@ -115,6 +116,8 @@ pub enum ProposerInput {
         /// Ascending, without gaps.
         values: Vec<(Slot, Value)>,
     },
+    /// What the acceptor knows: at the start, and after each rebuilding of a role.
+    Briefing(Briefing),
     /// The acceptor's promise went up to `id`.
     Promised {
         /// The new promise.
@@ -162,7 +165,9 @@ pub enum AcceptorInput {
         /// The values.
         values: Vec<Value>,
     },
-    /// The learner wants learned values again, from its own log (restart, rebuild).
+    /// Brief the proposer and the election: said once at the start, and again after another role was rebuilt.
+    Start,
+    /// The learner wants the next learned values from `from` on; answered by [`LearnerInput::Learned`], up to a chunk.
     Replay {
         /// From this slot on.
         from: Slot,
@@ -194,6 +199,8 @@ pub enum AcceptorInput {
 /// What can happen to a learner.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LearnerInput {
+    /// Ask the acceptor for everything above what is applied: said once, at the start.
+    Start,
     /// `Chosen`, `Trimmed`.
     Message {
         /// The authenticated sender.
@@ -205,6 +212,8 @@ pub enum LearnerInput {
     Learned {
         /// Ascending, without gaps.
         values: Vec<(Slot, Value)>,
+        /// How far the log has learned; if that is beyond `values`, the rest has to be asked for.
+        chosen_through: Slot,
     },
     /// `peer` has learned through `through`; this node's log reaches only to `chosen_through`.
     Behind {
@@ -260,8 +269,8 @@ pub enum ElectionInput {
     Campaign,
     /// The application wants this node not to lead.
     StepDown,
-    /// Whether this node may campaign: it is formed, may vote, and is a voter of the governing membership.
-    Eligible(bool),
+    /// What the acceptor knows: at the start, after formation, and after each rebuilding of a role.
+    Briefing(Briefing),
     /// Whether every role of this node answers; heartbeats leave only while it is so (8.3).
     Healthy(bool),
     /// A connection to `peer` stands.
@@ -276,6 +285,19 @@ pub enum ElectionInput {
     },
     /// The deadline has come.
     Wake,
+}
+
+/// What the acceptor tells the other roles of what is durable.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Briefing {
+    /// The memberships, once the cluster has formed.
+    pub memberships: Option<Memberships>,
+    /// Every slot through this one is learned.
+    pub chosen_through: Slot,
+    /// The highest promised id.
+    pub promised: Option<ProposalId>,
+    /// Whether this node may vote and lead.
+    pub votes: bool,
 }
 
 /// What a proposer is doing.

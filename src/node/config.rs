@@ -1,0 +1,205 @@
+//! Configuration: every time-out and every limit, with its default.
+
+use crate::multi::{ClusterId, Owner};
+use crate::paxos::NodeId;
+use std::time::Duration;
+
+/// All that a node can be told, beside its membership.
+///
+/// | field | default | why | at the limit |
+/// |---|---|---|---|
+/// | `heartbeat` | 50 ms | a leader on a LAN is heard in under 1 ms | — |
+/// | `liveness_window` | 300 ms | six heartbeats may be lost before anyone asks | the others are asked whether they hear the leader; a quorum of "no" starts a campaign |
+/// | `campaign_timeout` | 500 ms | a promise takes a flush and a round trip | a fresh id after a jittered, growing pause |
+/// | `campaign_pause_max` | 2 s | a duel ends by the jitter long before | the pause grows no further |
+/// | `resend` | 100 ms | well above a flush on a slow disk | an open slot is sent again, then after twice the time, up to `resend_max` |
+/// | `resend_max` | 1 s | | the time grows no further |
+/// | `catch_up_timeout` | 300 ms | | the next peer is asked |
+/// | `open_slots_max` | 64 | α bounds it too; with batches, 64 flushes in flight are plenty | new commands wait in the batch being filled |
+/// | `batch_commands_max` | 4096 | | the next batch begins |
+/// | `batch_bytes_max` | 512 KiB | two batches and their frame fit `frame_bytes_max` | the next batch begins; a command above it is `TooLarge` |
+/// | `credits` | 8192 | commands that may be under way from this node | `propose` waits, `try_propose` says `Busy` |
+/// | `forwarded_max` | 16384 | commands of other nodes under way at the leader | `Busy` goes back |
+/// | `propose_deadline` | 5 s | longer than any election | `Unknown`, or `Busy`/`NotLeader` where nothing was sent |
+/// | `unacknowledged_bytes_max` | 4 MiB | below `inbox_bytes_max` and a transport's bound | no more is sent to that peer until it answers or the slot is sent again |
+/// | `inbox_bytes_max` | 16 MiB | what one connection may have delivered and not dealt with | its reading waits |
+/// | `frame_bytes_max` | 4 MiB | pages, catch-up chunks and batches stay below it | a message is cut into several |
+/// | `catch_up_bytes_max` | 1 MiB | one chunk of learned entries | the rest comes with the next request |
+/// | `cache_bytes_max` | 16 MiB | learned entries that lagging peers are likely to ask for | older ones are read back from the storage |
+/// | `ahead_bytes_max` | 64 MiB | accepted entries above `chosen_through` | an `Accept` beyond is dropped like a lost message |
+/// | `ahead_slots_max` | 4096 | | the same |
+/// | `restart_budget` | 3 in 60 s | a role that panics again and again will not get better | the node stops with its reason |
+/// | `form_retry` | 200 ms | | the members that were not heard are asked again |
+/// | `shutdown_deadline` | 2 s | | what is under way is answered `Unknown` |
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// The cluster, its epoch, and this node.
+    pub owner: Owner,
+    /// How often a leader says that it is alive.
+    pub heartbeat: Duration,
+    /// How long a leader may be silent; jittered upwards by up to half.
+    pub liveness_window: Duration,
+    /// How long a campaign may take without a page of a promise arriving.
+    pub campaign_timeout: Duration,
+    /// The longest pause between two campaigns.
+    pub campaign_pause_max: Duration,
+    /// When an open slot is sent again.
+    pub resend: Duration,
+    /// The longest time between two sendings of a slot.
+    pub resend_max: Duration,
+    /// How long a peer may take to answer a request for entries.
+    pub catch_up_timeout: Duration,
+    /// Slots that may be open at a time; the membership's α bounds them too.
+    pub open_slots_max: u64,
+    /// Commands in a batch.
+    pub batch_commands_max: usize,
+    /// Bytes in a batch; a command must fit one by itself.
+    pub batch_bytes_max: usize,
+    /// Commands that may be under way from this node.
+    pub credits: usize,
+    /// Forwarded commands that may be under way at this node while it leads.
+    pub forwarded_max: usize,
+    /// By when a call is answered.
+    pub propose_deadline: Duration,
+    /// Whether a node that does not lead forwards commands to the leader.
+    pub forward: bool,
+    /// Bytes of values that may be under way to a peer without an answer.
+    pub unacknowledged_bytes_max: usize,
+    /// Bytes that one connection may have delivered and that are not dealt with.
+    pub inbox_bytes_max: usize,
+    /// The largest message, about.
+    pub frame_bytes_max: usize,
+    /// Values in one answer to a request for entries.
+    pub catch_up_bytes_max: usize,
+    /// Learned entries kept in memory.
+    pub cache_bytes_max: usize,
+    /// Bytes of accepted entries above what is learned.
+    pub ahead_bytes_max: usize,
+    /// How many slots above what is learned an entry may be accepted.
+    pub ahead_slots_max: u64,
+    /// How often, within a minute, a role may be rebuilt.
+    pub restart_budget: u32,
+    /// How long to wait for the other initial members before asking again.
+    pub form_retry: Duration,
+    /// How long `shutdown` drains.
+    pub shutdown_deadline: Duration,
+    /// Who decides when to campaign.
+    pub election: ElectionKind,
+}
+
+/// Who decides when a node campaigns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ElectionKind {
+    /// The node, when it has not heard a leader for the liveness window.
+    #[default]
+    Heartbeat,
+    /// The application, by `Handle::campaign` and `Handle::step_down`.
+    External,
+}
+
+/// Limits that contradict each other.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{field}` {problem}")]
+pub struct ConfigError {
+    /// The field.
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub problem: &'static str,
+}
+
+impl Config {
+    /// The defaults, for `node` of `cluster`.
+    pub fn new(cluster: ClusterId, node: NodeId) -> Self {
+        Self {
+            owner: Owner { cluster, epoch: 0, node },
+            heartbeat: Duration::from_millis(50),
+            liveness_window: Duration::from_millis(300),
+            campaign_timeout: Duration::from_millis(500),
+            campaign_pause_max: Duration::from_secs(2),
+            resend: Duration::from_millis(100),
+            resend_max: Duration::from_secs(1),
+            catch_up_timeout: Duration::from_millis(300),
+            open_slots_max: 64,
+            batch_commands_max: 4096,
+            batch_bytes_max: 512 << 10,
+            credits: 8192,
+            forwarded_max: 16384,
+            propose_deadline: Duration::from_secs(5),
+            forward: true,
+            unacknowledged_bytes_max: 4 << 20,
+            inbox_bytes_max: 16 << 20,
+            frame_bytes_max: 4 << 20,
+            catch_up_bytes_max: 1 << 20,
+            cache_bytes_max: 16 << 20,
+            ahead_bytes_max: 64 << 20,
+            ahead_slots_max: 4096,
+            restart_budget: 3,
+            form_retry: Duration::from_millis(200),
+            shutdown_deadline: Duration::from_secs(2),
+            election: ElectionKind::Heartbeat,
+        }
+    }
+
+    /// Whether the limits fit each other.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names the first field that does not.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let err = |field, problem| Err(ConfigError { field, problem });
+        if self.heartbeat.is_zero() {
+            return err("heartbeat", "must be above zero");
+        }
+        if self.liveness_window < self.heartbeat * 2 {
+            return err("liveness_window", "must be at least two heartbeats");
+        }
+        if self.resend.is_zero() || self.resend_max < self.resend {
+            return err("resend", "must be above zero and at most `resend_max`");
+        }
+        if self.open_slots_max == 0 {
+            return err("open_slots_max", "must be at least 1");
+        }
+        if self.batch_commands_max == 0 {
+            return err("batch_commands_max", "must be at least 1");
+        }
+        if self.credits == 0 {
+            return err("credits", "must be at least 1");
+        }
+        if self.batch_bytes_max < 64 || self.batch_bytes_max * 2 > self.frame_bytes_max {
+            return err("batch_bytes_max", "must be at least 64 and at most half of `frame_bytes_max`");
+        }
+        if self.catch_up_bytes_max * 2 > self.frame_bytes_max {
+            return err("catch_up_bytes_max", "must be at most half of `frame_bytes_max`");
+        }
+        if self.unacknowledged_bytes_max < self.batch_bytes_max {
+            return err("unacknowledged_bytes_max", "must hold a batch");
+        }
+        if self.inbox_bytes_max <= self.unacknowledged_bytes_max {
+            return err("inbox_bytes_max", "must exceed `unacknowledged_bytes_max`");
+        }
+        if self.ahead_bytes_max < self.batch_bytes_max || self.ahead_slots_max == 0 {
+            return err("ahead_bytes_max", "must hold a batch");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_fit_each_other() {
+        Config::new(ClusterId::new("c").unwrap(), NodeId::new(1)).check().unwrap();
+    }
+
+    #[test]
+    fn a_window_shorter_than_two_heartbeats_is_refused() {
+        let mut config = Config::new(ClusterId::new("c").unwrap(), NodeId::new(1));
+        config.liveness_window = config.heartbeat;
+        assert_eq!(config.check().unwrap_err().field, "liveness_window");
+    }
+}

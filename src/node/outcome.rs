@@ -1,0 +1,188 @@
+//! Outcomes: how every call ends.
+
+use crate::multi::{AbstainReason, Membership, ProposerState, Slot};
+use crate::node::ConfigError;
+use crate::paxos::{NodeId, ProposalId};
+use crate::storage::StorageError;
+use crate::transport::TransportError;
+use std::sync::Arc;
+
+/// Why a command was not applied, or not known to be.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProposeError {
+    /// Nothing was proposed or forwarded: no leader was known in time, or forwarding is off.
+    #[error("this node does not lead ({reason})")]
+    NotLeader {
+        /// Who may lead.
+        hint: Option<NodeId>,
+        /// Why this node could not serve the call.
+        reason: NotLeaderReason,
+    },
+    /// Nothing was proposed or forwarded: too many commands are under way.
+    #[error("too many commands are under way")]
+    Busy,
+    /// The deadline passed, or the part that knew is gone: the command may have been chosen, may still be, or never will.
+    #[error("the outcome is unknown: the command may or may not be chosen")]
+    Unknown {
+        /// Whether the same call may be made again without applying the command twice.
+        retry_is_safe: bool,
+    },
+    /// The encoded command does not fit a batch.
+    #[error("the command has {bytes} bytes, {bytes_max} are allowed")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// The command cannot be encoded, or the leader cannot decode it.
+    #[error("the command cannot be encoded or decoded")]
+    Malformed,
+    /// The node is stopped, or stopping.
+    #[error("the node is stopped: {cause}")]
+    Stopped {
+        /// Why.
+        cause: StopCause,
+    },
+}
+
+/// Why a node could not serve a call that needs the leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotLeaderReason {
+    /// No leader is known.
+    #[error("no leader is known")]
+    NoLeader,
+    /// Another node leads, and forwarding is off.
+    #[error("another node leads and forwarding is off")]
+    ForwardingOff,
+    /// The cluster has not formed yet.
+    #[error("the cluster has not formed yet")]
+    Forming,
+}
+
+/// Why a read was not served.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// No leader was known in time.
+    #[error("no leader answered the read")]
+    NoLeader {
+        /// Who may lead.
+        hint: Option<NodeId>,
+    },
+    /// The leader's mark was not applied here before the deadline.
+    #[error("the read was not served within its deadline")]
+    Deadline,
+    /// Too many calls are under way.
+    #[error("too many calls are under way")]
+    Busy,
+    /// The node is stopped, or stopping.
+    #[error("the node is stopped: {cause}")]
+    Stopped {
+        /// Why.
+        cause: StopCause,
+    },
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration contradicts itself.
+    #[error("the configuration is not possible")]
+    Config(#[from] ConfigError),
+    /// The membership given to `bootstrap` does not name this node as a voter.
+    #[error("the membership does not name node {node} as a voter")]
+    NotAMember {
+        /// This node.
+        node: NodeId,
+    },
+    /// The storage refused, or failed.
+    #[error("the storage cannot be opened")]
+    Storage(#[from] StorageError),
+    /// The transport cannot run.
+    #[error("the transport cannot run")]
+    Transport(#[from] TransportError),
+    /// `Host::ThisArbiter` was asked for outside of an actix system.
+    #[error("there is no actix arbiter on this thread")]
+    NoArbiter,
+    /// The node's thread cannot be started.
+    #[error("the node's thread cannot be started")]
+    Thread(#[source] std::io::Error),
+    /// The node stopped while it was being started.
+    #[error("the node stopped while it was being started: {0}")]
+    Stopped(StopCause),
+}
+
+/// Why a node stopped.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StopCause {
+    /// `shutdown` was called, or the `Node` dropped.
+    #[error("it was shut down")]
+    Shutdown,
+    /// The storage failed: nothing more can be promised.
+    #[error("its storage failed: {0}")]
+    Storage(Arc<StorageError>),
+    /// The transport ended.
+    #[error("its transport ended: {0}")]
+    Transport(Arc<TransportError>),
+    /// A role panicked more often than the restart budget allows.
+    #[error("its {role} panicked too often; the last time: {message}")]
+    RolePanicked {
+        /// Which role.
+        role: &'static str,
+        /// What the panic said.
+        message: String,
+    },
+    /// Another initial member was started with another membership.
+    #[error("node {peer} was started with another membership")]
+    FormationDiffers {
+        /// That member.
+        peer: NodeId,
+    },
+    /// The node may not vote any more, and says so.
+    #[error("it may not vote any more: {0}")]
+    Abstains(AbstainReason),
+    /// Its thread is gone without a word.
+    #[error("its thread is gone")]
+    Gone,
+}
+
+/// What a node knows of itself.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Status {
+    /// This node.
+    pub node: NodeId,
+    /// What its proposer does.
+    pub proposer: ProposerState,
+    /// The leader it follows, itself included.
+    pub leader: Option<ProposalId>,
+    /// The highest id it promised.
+    pub promised: Option<ProposalId>,
+    /// Every slot through this one is learned here.
+    pub chosen_through: Slot,
+    /// Every slot through this one is applied here.
+    pub applied_through: Slot,
+    /// The membership, once the cluster has formed.
+    pub membership: Option<Membership>,
+    /// Whether and why it does not vote.
+    pub abstains: Option<AbstainReason>,
+    /// How often a role was rebuilt.
+    pub rebuilt: u32,
+}
+
+/// A change of leadership, as this node saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Leadership {
+    /// This node leads, under this id.
+    Acquired(ProposalId),
+    /// This node leads no more.
+    Lost,
+    /// Another node leads, or none is known.
+    Changed(Option<ProposalId>),
+}
