@@ -45,7 +45,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     cluster.wish(three, "red");
     cluster.prepare(one)?;
     cluster.prepare(three)?;
-    cluster.deliver_all(|letter| letter.to == one && matches!(letter.message, Message::Accepted { .. }));
+    cluster.deliver_all(|letter| {
+        letter.to == one && letter.from != one && matches!(letter.message, Message::Accepted { .. })
+    });
 
     println!("\nAct 2: node {one} has not heard of it and tries again.\n");
     cluster.prepare(one)?;
