@@ -189,7 +189,7 @@ impl World {
         if let Some(id) = step.write {
             self.proposers.get_mut(&from).unwrap().written = Some(id);
         }
-        for message in step.send {
+        if let Some(message) = step.send {
             let letter = |to| Letter { from, to, message: message.clone() };
             self.letters.extend([A, B, C].map(letter));
         }
