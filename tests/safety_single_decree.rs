@@ -224,15 +224,12 @@ fn in_every_interleaving_of_a_restart_between_two_values_at_most_one_value_is_ch
     exhaust(Duel { proposers: &[A], restarts: 1 }, 347_537);
 }
 
-/// A node's step, carried out at once: what it wrote goes to the disk, what it sent comes back.
-fn carry_out<V>(
-    disk: &mut Durable<V>,
-    step: Step<Durable<V>, synod::paxos::Output<V>>,
-) -> (Option<(To, Message<V>)>, Option<Event<V>>) {
+/// A node's step, carried out at once: what it wrote goes to the disk, what it sends comes back.
+fn carry_out<V>(disk: &mut Durable<V>, step: Step<Durable<V>, Output<V>>) -> Output<V> {
     if let Some(durable) = step.write {
         *disk = durable;
     }
-    (step.send.message, step.send.event)
+    step.send
 }
 
 // scenario A2: the trap of defect B1
@@ -270,12 +267,12 @@ fn a_restart_between_prepare_and_accept_puts_no_second_value_under_an_id() {
         let mut node = Node::recover(A, quorum(), disk.clone());
         let _ = node.propose(value);
         let step = node.prepare().unwrap();
-        let (sent, _) = carry_out(&mut disk, step);
+        let sent = carry_out(&mut disk, step).message;
         let Some((To::All, Message::Prepare { id })) = sent else { panic!("no prepare: {sent:?}") };
         for (from, voter) in &mut voters {
             let promise = voter.on_prepare(id).send.unwrap();
             let step = node.on_message(*from, promise);
-            if let (Some((_, Message::Accept { id, value })), _) = carry_out(&mut disk, step) {
+            if let Some((_, Message::Accept { id, value })) = carry_out(&mut disk, step).message {
                 proposed.entry(id).or_default().insert(value); // delayed: it reaches nobody
             }
         }
@@ -359,7 +356,8 @@ fn two_accepts_under_one_id_with_different_values_silence_the_node() {
     assert_eq!(step.send.event, Some(Event::SafetyViolation(violation)));
     assert_eq!((step.write, step.send.message), (None, None));
     assert_eq!(node.durable().acceptor.accepted, Some((id(3, A), "foo")));
-    assert_eq!(node.resend(), Step::nothing());
+    assert_eq!(node.learner().violation(), Some(violation));
+    assert_eq!(node.on_message(B, Message::Prepare { id: id(4, B) }), Step::nothing());
 }
 
 /// Every subset of the first `count` nodes.

@@ -217,6 +217,15 @@ mod tests {
     }
 
     #[test]
+    fn another_value_under_the_chosen_id_breaks_the_protocol() {
+        let mut learner = learner();
+        let _ = learner.on_accepted(n(1), id(2, 1), "v");
+        let _ = learner.on_accepted(n(2), id(2, 1), "v");
+        let violation = SafetyViolation { from: n(3), id: id(2, 1), against: id(2, 1) };
+        assert_eq!(learner.on_accepted(n(3), id(2, 1), "w"), Learned::Violation(violation));
+    }
+
+    #[test]
     fn after_a_violation_nothing_is_learned() {
         let mut learner = learner();
         let _ = learner.on_accepted(n(1), id(1, 1), "v");

@@ -263,3 +263,64 @@ impl<V: Clone + PartialEq> Node<V> {
         &self.learner
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn n(node: u64) -> NodeId {
+        NodeId::new(node)
+    }
+
+    fn id(number: u64, node: u64) -> ProposalId {
+        ProposalId::new(number, n(node))
+    }
+
+    /// Node 1 of three.
+    fn node() -> Node<&'static str> {
+        Node::new(n(1), Quorum::majority([1, 2, 3].map(n)).unwrap())
+    }
+
+    #[test]
+    fn each_write_repeats_what_the_other_role_has_written() {
+        let mut node = node();
+        let _ = node.on_message(n(2), Message::Prepare { id: id(1, 2) });
+        let prepared = node.prepare().unwrap().write.unwrap();
+        assert_eq!((prepared.proposed, prepared.acceptor.promised), (Some(id(2, 1)), Some(id(1, 2))));
+        let promised = node.on_message(n(3), Message::Prepare { id: id(1, 3) }).write.unwrap();
+        assert_eq!((promised.proposed, promised.acceptor.promised), (Some(id(2, 1)), Some(id(1, 3))));
+    }
+
+    #[test]
+    fn an_id_seen_by_the_acceptor_raises_the_next_one_of_the_proposer() {
+        let messages = [Message::Prepare { id: id(5, 2) }, Message::Accept { id: id(5, 2), value: "v" }];
+        for message in messages {
+            let mut node = node();
+            let _ = node.on_message(n(2), message);
+            assert_eq!(node.prepare().unwrap().write.unwrap().proposed, Some(id(6, 1)));
+        }
+    }
+
+    #[test]
+    fn only_what_is_accepted_is_for_all_to_hear() {
+        let mut node = node();
+        let to = |step: Step<_, Output<_>>| step.send.message.map(|(to, _)| to);
+        assert_eq!(to(node.on_message(n(2), Message::Prepare { id: id(5, 2) })), Some(To::One(n(2))));
+        let accept = |id| Message::Accept { id, value: "v" };
+        assert_eq!(to(node.on_message(n(3), accept(id(4, 3)))), Some(To::One(n(3))), "a nack");
+        assert_eq!(to(node.on_message(n(2), accept(id(5, 2)))), Some(To::All));
+    }
+
+    #[test]
+    fn a_node_alone_counts_its_own_vote_only_when_it_comes_back() {
+        let mut node = Node::new(n(1), Quorum::majority([n(1)]).unwrap());
+        let _ = node.propose("v");
+        let mut step = node.prepare().unwrap();
+        while let Some((_, message)) = step.send.message {
+            assert_eq!(node.learner().chosen(), None);
+            step = node.on_message(n(1), message);
+        }
+        assert_eq!(step.send.event, Some(Event::Chosen { id: id(1, 1), value: "v" }));
+    }
+}

@@ -46,12 +46,12 @@ fn a_node_that_won_no_phase_1_has_nothing_to_say() {
 // defect B3: the leader flag stayed up after the leadership was lost
 #[test]
 fn whoever_lost_the_leadership_leads_in_no_respect() {
-    let lose_by_nacks = |leader: &mut Driven, own| {
+    let lose_by_nacks = |leader: &mut Driven, own: ProposalId| {
         leader.receive(B, nack(own, id(2, B)));
         leader.receive(C, nack(own, id(2, B)));
     };
-    let lose_by_yielding = |leader: &mut Driven, _| leader.yield_to(id(2, B));
-    let ways: [&dyn Fn(&mut Driven, ProposalId); 2] = [&lose_by_nacks, &lose_by_yielding];
+    let lose_by_yielding = |leader: &mut Driven, _: ProposalId| leader.yield_to(id(2, B));
+    let ways: [fn(&mut Driven, ProposalId); 2] = [lose_by_nacks, lose_by_yielding];
     for lose in ways {
         let (mut leader, own) = Driven::leading(A, two());
         lose(&mut leader, own);
