@@ -344,7 +344,11 @@ impl Acceptor {
             }
             slot = slot.next();
         }
-        if !records.is_empty() {
+        if records.is_empty() {
+            let chosen_through = self.log.chosen_through();
+            let learned = LearnerInput::Learned { values: Vec::new(), chosen_through, replay: false };
+            out.push(Effect::Local(Local::Learner(learned)));
+        } else {
             self.write(records, out);
         }
     }
