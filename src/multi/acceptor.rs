@@ -35,11 +35,14 @@ pub struct Acceptor {
     log: Log,
     /// The newest write asked for.
     sequence: Sequence,
+    /// The newest write that is durable.
+    durable: Sequence,
     /// Folded, but not yet part of a write: facts that may be lost, such as a watermark.
     unwritten: Vec<Record>,
     formation: Option<Formation>,
     reads: VecDeque<Read>,
-    strangers: usize,
+    /// The storage is at work on the first of `reads`.
+    reading: bool,
 }
 
 /// Why entries are being read back.
@@ -49,6 +52,10 @@ struct Read {
     bytes_max: usize,
     /// The peer that asked, or the own learner.
     to: Option<NodeId>,
+    /// What is learned through here is what the storage holds once `after` is durable; any earlier it may answer with
+    /// what was accepted there before.
+    through: Slot,
+    after: Sequence,
 }
 
 impl Acceptor {
@@ -69,10 +76,11 @@ impl Acceptor {
             limits,
             log,
             sequence,
+            durable: sequence,
             unwritten: Vec::new(),
             formation,
             reads: VecDeque::new(),
-            strangers: 0,
+            reading: false,
         }
     }
 
@@ -91,7 +99,10 @@ impl Acceptor {
         match input {
             AcceptorInput::Start => self.start(now, out),
             AcceptorInput::Message { from, message } => self.on_message(from, message, out),
-            AcceptorInput::Persisted { .. } => {}
+            AcceptorInput::Persisted { sequence } => {
+                self.durable = self.durable.max(sequence);
+                self.ask_storage(out);
+            }
             AcceptorInput::ReadBack { entries } => self.on_read_back(entries, out),
             AcceptorInput::Store { first, values } => self.on_store(first, values, out),
             AcceptorInput::Replay { from } => self.on_replay(from, out),
@@ -355,53 +366,53 @@ impl Acceptor {
 
     fn on_catch_up(&mut self, to: NodeId, from: Slot, bytes_max: usize, out: &mut Vec<Effect>) {
         let bytes_max = bytes_max.min(self.limits.catch_up_bytes_max);
-        if from > self.log.chosen_through() || self.log.entry(from).is_some() {
-            self.answer_read(Read { from, bytes_max, to: Some(to) }, Vec::new(), out);
-        } else {
-            self.read(Read { from, bytes_max, to: Some(to) }, out);
-        }
+        self.read(from, bytes_max, Some(to), out);
     }
 
     fn on_replay(&mut self, from: Slot, out: &mut Vec<Effect>) {
-        let read = Read { from, bytes_max: self.limits.catch_up_bytes_max, to: None };
-        if from > self.log.chosen_through() || self.log.entry(from).is_some() {
-            self.answer_read(read, Vec::new(), out);
-        } else {
-            self.read(read, out);
-        }
+        self.read(from, self.limits.catch_up_bytes_max, None, out);
     }
 
-    /// Queues a read of durable entries; one runs at a time.
-    fn read(&mut self, read: Read, out: &mut Vec<Effect>) {
-        let own = read.to.is_none();
-        if self.reads.contains(&read) || (self.reads.len() >= READS_MAX && !own) {
+    /// Answers from memory, or queues a read of durable entries; one runs at a time.
+    fn read(&mut self, from: Slot, bytes_max: usize, to: Option<NodeId>, out: &mut Vec<Effect>) {
+        let through = self.log.chosen_through();
+        let read = Read { from, bytes_max, to, through, after: self.sequence };
+        if from > through || self.log.entry(from).is_some() {
+            self.answer_read(read, Vec::new(), out);
             return;
         }
-        self.reads.push_back(read);
-        if self.reads.len() == 1 {
-            self.ask_storage(read, out);
+        let own = read.to.is_none();
+        let waits = self.reads.iter().any(|known| (known.to, known.from) == (read.to, read.from));
+        if !waits && (own || self.reads.len() < READS_MAX) {
+            self.reads.push_back(read);
+            self.ask_storage(out);
         }
     }
 
-    fn ask_storage(&self, read: Read, out: &mut Vec<Effect>) {
-        let slots = read.from..self.log.chosen_through().next();
-        out.push(Effect::Read { slots, bytes_max: read.bytes_max });
+    fn ask_storage(&mut self, out: &mut Vec<Effect>) {
+        if let Some(read) = self.reads.front().filter(|read| !self.reading && read.after <= self.durable) {
+            let slots = read.from..read.through.next();
+            out.push(Effect::Read { slots, bytes_max: read.bytes_max });
+            self.reading = true;
+        }
     }
 
     fn on_read_back(&mut self, entries: Vec<(Slot, Entry)>, out: &mut Vec<Effect>) {
-        let Some(read) = self.reads.pop_front() else { return };
-        self.answer_read(read, entries, out);
-        if let Some(next) = self.reads.front().copied() {
-            self.ask_storage(next, out);
+        if !std::mem::take(&mut self.reading) {
+            return;
         }
-    }
-
-    /// Answers with `entries` and, behind them, what memory holds.
-    fn answer_read(&self, read: Read, entries: Vec<(Slot, Entry)>, out: &mut Vec<Effect>) {
+        if let Some(read) = self.reads.pop_front() {
+            self.answer_read(read, entries, out);
+        }
+        self.ask_storage(out);
         let chosen_through = self.log.chosen_through();
         let mut values: Vec<(Slot, Value)> = Vec::new();
         let mut bytes = 0;
         let mut next = read.from;
+    }
+
+    /// Answers with `entries` and, behind them, what memory holds.
+    fn answer_read(&self, read: Read, entries: Vec<(Slot, Entry)>, out: &mut Vec<Effect>) {
         for (slot, entry) in entries {
             if slot != next || slot > chosen_through {
                 break;
@@ -520,7 +531,7 @@ impl Acceptor {
         out.push(Effect::Admission { ticket, verdict, after });
     }
 
-    fn judge(&mut self, identity: &Identity) -> Result<(), Refusal> {
+    fn judge(&self, identity: &Identity) -> Result<(), Refusal> {
         let node = identity.node();
         let Some(incarnation) = identity.incarnation() else { return Err(Refusal::OtherDisk) };
         if identity.incarnations.len() > Identity::INCARNATIONS_MAX {
@@ -536,6 +547,8 @@ impl Acceptor {
             if !member && self.strangers >= STRANGERS_MAX {
                 return Err(Refusal::Unavailable);
             }
+            let members = self.log.formed().map_or(0, |(_, disks)| disks.len());
+            let full = self.log.peers_seen() >= members + STRANGERS_MAX;
             self.strangers += usize::from(!member);
             return Ok(());
         };
