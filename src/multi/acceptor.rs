@@ -246,6 +246,7 @@ impl Acceptor {
         let mut records = Vec::with_capacity(values.len());
         let mut stale = None;
         let mut ahead = self.log.ahead_bytes();
+        let next = self.log.chosen_through().next();
         let last = self.log.chosen_through().plus(self.limits.ahead_slots_max);
         let mut slot = first;
         for value in values {
@@ -258,7 +259,8 @@ impl Acceptor {
                     return;
                 }
                 accepted.push(slot);
-            } else if slot <= last && ahead + value.size() <= self.limits.ahead_bytes_max {
+            } else if slot == next || slot <= last && ahead + value.size() <= self.limits.ahead_bytes_max {
+                // The next slot to learn is always taken: all that is held above waits for it.
                 ahead += value.size();
                 accepted.push(slot);
                 records.push(Record::Accepted { slot, id, value });
