@@ -294,6 +294,9 @@ impl Acceptor {
         if self.refuses(from, id, out) {
             return;
         }
+        if self.log.promised() < Some(id) {
+            out.push(Effect::Local(Local::Proposer(ProposerInput::Saw { id })));
+        }
         out.push(Effect::Local(Local::Election(ElectionInput::Heard { id })));
         self.on_watermark(from, id, watermark, out);
         let chosen_through = self.log.chosen_through();

@@ -105,7 +105,7 @@ impl Proposer {
             ProposerInput::StepDown => self.step_down(out),
             ProposerInput::Learned { values } => self.on_learned(now, &values, out),
             ProposerInput::Briefing(briefing) => self.on_briefing(briefing, out),
-            ProposerInput::Promised { id } => self.highest = self.highest.max(id.number),
+            ProposerInput::Promised { id } | ProposerInput::Saw { id } => self.saw(id),
             ProposerInput::LinkUp { peer } => {
                 if let Phase::Leading(leading) = &mut self.phase {
                     leading.on_link_up(now, peer);
@@ -124,10 +124,12 @@ impl Proposer {
     fn on_message(&mut self, now: Time, from: NodeId, message: Message, out: &mut Vec<Effect>) {
         match message {
             Message::Promise { id, chosen_through, page, sequence } => {
+                self.saw(id);
                 self.saw_vote(from, sequence);
                 self.on_promise(now, from, id, chosen_through, page, out);
             }
             Message::Accepted { id, slots, sequence } => {
+                self.saw(id);
                 self.saw_vote(from, sequence);
                 self.on_accepted(now, from, id, &slots, out);
             }
@@ -139,7 +141,9 @@ impl Proposer {
     fn on_briefing(&mut self, briefing: Briefing, out: &mut Vec<Effect>) {
         self.memberships = briefing.memberships;
         self.chosen_through = self.chosen_through.max(briefing.chosen_through);
-        self.highest = self.highest.max(briefing.promised.map_or(0, |id| id.number));
+        if let Some(id) = briefing.promised {
+            self.saw(id);
+        }
         self.votes = briefing.votes;
         if !self.votes {
             self.step_down(out);
@@ -278,7 +282,7 @@ impl Proposer {
         promised: ProposalId,
         out: &mut Vec<Effect>,
     ) {
-        self.highest = self.highest.max(promised.number);
+        self.saw(promised);
         let next = self.chosen_through.next();
         let Some(memberships) = &self.memberships else { return };
         match &mut self.phase {
@@ -399,6 +403,10 @@ impl Proposer {
             *seen = (*seen).max(sequence);
         }
     }
+    fn saw(&mut self, id: ProposalId) {
+        self.highest = self.highest.max(id.number);
+    }
+
 
     fn tell_state(&self, out: &mut Vec<Effect>) {
         out.push(Effect::Local(Local::Election(ElectionInput::Proposer(self.state()))));
