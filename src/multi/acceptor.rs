@@ -282,7 +282,7 @@ impl Acceptor {
         }
     }
 
-    /// A leader is alive; a voter that promised higher says so (8.2).
+    /// A leader is alive; a voter that promised higher says so (8.2), and one that votes no more is no contact.
     fn on_heartbeat(
         &mut self,
         from: NodeId,
@@ -300,11 +300,10 @@ impl Acceptor {
         out.push(Effect::Local(Local::Election(ElectionInput::Heard { id })));
         self.on_watermark(from, id, watermark, out);
         let chosen_through = self.log.chosen_through();
-        out.push(Effect::Send {
-            to: from,
-            message: Message::HeartbeatAck { id, pulse, chosen_through },
-            after: None,
-        });
+        if self.log.abstains().is_none() {
+            let message = Message::HeartbeatAck { id, pulse, chosen_through };
+            out.push(Effect::Send { to: from, message, after: None });
+        }
         if !self.unwritten.is_empty() {
             self.write(Vec::new(), out);
         }
@@ -410,14 +409,14 @@ impl Acceptor {
             self.answer_read(read, entries, out);
         }
         self.ask_storage(out);
-        let chosen_through = self.log.chosen_through();
-        let mut values: Vec<(Slot, Value)> = Vec::new();
-        let mut bytes = 0;
-        let mut next = read.from;
     }
 
     /// Answers with `entries` and, behind them, what memory holds.
     fn answer_read(&self, read: Read, entries: Vec<(Slot, Entry)>, out: &mut Vec<Effect>) {
+        let chosen_through = self.log.chosen_through();
+        let mut values: Vec<(Slot, Value)> = Vec::new();
+        let mut bytes = 0;
+        let mut next = read.from;
         for (slot, entry) in entries {
             if slot != next || slot > chosen_through {
                 break;
@@ -548,14 +547,10 @@ impl Acceptor {
             return Err(Refusal::OtherDisk);
         }
         let Some((disk, seen)) = known.seen else {
-            let member = self.formation.is_some() || formed_disk.is_some();
-            if !member && self.strangers >= STRANGERS_MAX {
-                return Err(Refusal::Unavailable);
-            }
             let members = self.log.formed().map_or(0, |(_, disks)| disks.len());
             let full = self.log.peers_seen() >= members + STRANGERS_MAX;
-            self.strangers += usize::from(!member);
-            return Ok(());
+            let member = self.formation.is_some() || formed_disk.is_some();
+            return if full && !member { Err(Refusal::Unavailable) } else { Ok(()) };
         };
         if disk != identity.disk {
             // Until the cluster has formed nobody has voted, so a directory may be made anew.
