@@ -21,7 +21,7 @@ use super::record::{Sequence, Value};
 use super::slot::{Interval, Slot, Time};
 use crate::paxos::{NodeId, ProposalId};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The proposer of Multi-Paxos.
 #[derive(Debug)]
@@ -36,8 +36,8 @@ pub struct Proposer {
     /// The highest number seen or promised.
     highest: u64,
     phase: Phase,
-    /// Batches proposed under an earlier id whose slot is not learned yet.
-    orphans: BTreeMap<Slot, Bytes>,
+    /// Batches proposed under earlier ids whose slot is not learned yet; under two ids there may be two for one slot.
+    orphans: BTreeMap<Slot, BTreeSet<Bytes>>,
     /// The highest sequence that each voter's votes showed since the acceptor was told (9.4).
     votes_seen: BTreeMap<NodeId, Sequence>,
     tick: Option<Time>,
@@ -307,10 +307,10 @@ impl Proposer {
     fn on_learned(&mut self, now: Time, values: &[(Slot, Value)], out: &mut Vec<Effect>) {
         for (slot, value) in values {
             self.chosen_through = self.chosen_through.max(*slot);
-            if let Some(batch) = self.orphans.remove(slot)
-                && *value != Value::Batch(batch.clone())
-            {
-                out.push(Effect::Event(Event::BatchLost { batch }));
+            for batch in self.orphans.remove(slot).into_iter().flatten() {
+                if !matches!(value, Value::Batch(chosen) if *chosen == batch) {
+                    out.push(Effect::Event(Event::BatchLost { batch }));
+                }
             }
             if let Phase::Leading(leading) = &mut self.phase
                 && let Err(lost) = leading.learned(*slot, value)
@@ -384,7 +384,9 @@ impl Proposer {
 
     fn leave_phase(&mut self) {
         if let Phase::Leading(leading) = std::mem::replace(&mut self.phase, Phase::Idle) {
-            self.orphans.extend(leading.into_batches());
+            for (slot, batch) in leading.into_batches() {
+                self.orphans.entry(slot).or_default().insert(batch);
+            }
         }
     }
 
