@@ -148,6 +148,9 @@ impl Proposer {
         if !self.votes {
             self.step_down(out);
         }
+        // This role or the election may have been built anew: they have to agree on what is going on.
+        self.tell_state(out);
+        self.tell_watermark(out);
     }
 
     // ---------------------------------------------------------------- phase 1
@@ -165,6 +168,7 @@ impl Proposer {
         let Ok(id) = ProposalId::above(self.highest, self.me) else {
             out.push(Effect::Event(Event::ProposalIdExhausted));
             self.step_down(out);
+            self.tell_state(out);
             return;
         };
         self.leave_phase();
@@ -399,16 +403,16 @@ impl Proposer {
         self.chosen_through.plus(alpha.min(self.limits.open_slots_max))
     }
 
+    fn saw(&mut self, id: ProposalId) {
+        self.highest = self.highest.max(id.number);
+    }
+
     fn saw_vote(&mut self, from: NodeId, sequence: Sequence) {
         if from != self.me {
             let seen = self.votes_seen.entry(from).or_default();
             *seen = (*seen).max(sequence);
         }
     }
-    fn saw(&mut self, id: ProposalId) {
-        self.highest = self.highest.max(id.number);
-    }
-
 
     fn tell_state(&self, out: &mut Vec<Effect>) {
         out.push(Effect::Local(Local::Election(ElectionInput::Proposer(self.state()))));
