@@ -93,8 +93,7 @@ enum Wrong {
 }
 
 struct WrongStorage {
-    inner: Mutex<MemoryStorage>,
-    place: MemoryStorage,
+    inner: MemoryStorage,
     wrong: Wrong,
     held: Mutex<Option<Group>>,
 }
@@ -103,14 +102,7 @@ struct WrongPlace(MemoryStorage, Wrong);
 
 impl StoragePlace for WrongPlace {
     fn storage(&self) -> Arc<dyn Storage> {
-        let (inner, place) = (Mutex::new(self.0.clone()), self.0.clone());
-        Arc::new(WrongStorage { inner, place, wrong: self.1, held: Mutex::default() })
-    }
-}
-
-impl WrongStorage {
-    fn inner(&self) -> std::sync::MutexGuard<'_, MemoryStorage> {
-        self.inner.lock().unwrap()
+        Arc::new(WrongStorage { inner: self.0.clone(), wrong: self.1, held: Mutex::default() })
     }
 }
 
@@ -120,11 +112,11 @@ impl Storage for WrongStorage {
         if self.wrong == Wrong::ForgetsItsOwner {
             owner.epoch = 0;
         }
-        let opened = block_on(self.inner().open(owner.clone(), start));
+        let opened = self.inner.open(owner.clone(), start).await;
         let mut opened = match opened {
             Err(StorageError::Locked { .. }) if self.wrong == Wrong::AllowsASecondOpen => {
-                self.place.lose_unflushed();
-                block_on(self.inner().open(owner, Start::Restart))?
+                self.inner.lose_unflushed();
+                self.inner.open(owner, Start::Restart).await?
             }
             opened => opened?,
         };
@@ -135,35 +127,36 @@ impl Storage for WrongStorage {
     }
 
     async fn recover(&self) -> Result<Recovered, StorageError> {
-        block_on(self.inner().recover())
+        self.inner.recover().await
     }
 
     async fn append(&self, group: Group) -> Result<(), StorageError> {
         if self.wrong != Wrong::LosesTheLastGroup {
-            return block_on(self.inner().append(group));
+            return self.inner.append(group).await;
         }
-        match self.held.lock().unwrap().replace(group) {
-            Some(earlier) => block_on(self.inner().append(earlier)),
+        let earlier = self.held.lock().unwrap().replace(group);
+        match earlier {
+            Some(earlier) => self.inner.append(earlier).await,
             None => Ok(()),
         }
     }
 
     async fn read(&self, slots: Range<Slot>, bytes_max: usize) -> Result<Vec<(Slot, Entry)>, StorageError> {
-        let inner = self.inner();
+        let inner = &self.inner;
         match self.wrong {
-            Wrong::IgnoresTheBytes => block_on(inner.read(slots, usize::MAX)),
+            Wrong::IgnoresTheBytes => inner.read(slots, usize::MAX).await,
             Wrong::ReadsAcrossGaps => {
-                let mut found = block_on(inner.read(slots.clone(), bytes_max))?;
+                let mut found = inner.read(slots.clone(), bytes_max).await?;
                 let behind = found.last().map_or(slots.start, |(slot, _)| *slot).plus(2);
-                found.append(&mut block_on(inner.read(behind..slots.end, bytes_max))?);
+                found.append(&mut inner.read(behind..slots.end, bytes_max).await?);
                 Ok(found)
             }
-            _ => block_on(inner.read(slots, bytes_max)),
+            _ => inner.read(slots, bytes_max).await,
         }
     }
 
     async fn close(&self) -> Result<(), StorageError> {
-        block_on(self.inner().close())
+        self.inner.close().await
     }
 }
 
