@@ -1,1 +1,4 @@
 //! For your own tests: conformance suites for a transport and a storage of your own.
+
+mod storage_suite;
+pub use storage_suite::{CaseOutcome, CaseResult, StoragePlace, StorageReport, storage_suite};
