@@ -211,7 +211,6 @@ fn identity(recovered: &Recovered) -> Identity {
 fn limits(config: &Config) -> Limits {
     Limits {
         campaign_timeout: config.campaign_timeout,
-        campaign_pause_max: config.campaign_pause_max,
         resend: config.resend,
         resend_max: config.resend_max,
         catch_up_timeout: config.catch_up_timeout,
@@ -223,6 +222,6 @@ fn limits(config: &Config) -> Limits {
         cache_bytes_max: config.cache_bytes_max,
         ahead_bytes_max: config.ahead_bytes_max,
         ahead_slots_max: config.ahead_slots_max,
-        ..Limits::default()
+        open_slot_age_max: config.open_slot_age_max,
     }
 }
