@@ -42,7 +42,7 @@ fn body_end(disk: &SimulatedDisk, number: u64, nth: usize) -> usize {
 // scenario D7, faults F5 to F11
 #[test]
 fn a_flipped_byte_anywhere_is_detected_or_harmless() {
-    let groups = workload(18);
+    let groups = workload_under(3, 21);
     let disk = written(&groups);
     let truth = fold(&groups, groups.len());
     let values = |log: &Log, slot| log.entry(slot).map(|entry| entry.value.clone());
