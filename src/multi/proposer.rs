@@ -309,6 +309,7 @@ impl Proposer {
 
     /// Slots were learned: the window moves, and a leader whose proposal lost its slot steps down (3.2).
     fn on_learned(&mut self, now: Time, values: &[(Slot, Value)], out: &mut Vec<Effect>) {
+        let before = self.watermark();
         for (slot, value) in values {
             self.chosen_through = self.chosen_through.max(*slot);
             for batch in self.orphans.remove(slot).into_iter().flatten() {
@@ -324,6 +325,9 @@ impl Proposer {
                 }
                 self.step_down(out);
             }
+        }
+        if before < self.watermark() {
+            self.tell_watermark(out);
         }
         self.try_to_lead(now, out);
         self.recover(now, out);
@@ -418,9 +422,15 @@ impl Proposer {
         out.push(Effect::Local(Local::Election(ElectionInput::Proposer(self.state()))));
     }
 
+    fn watermark(&self) -> Option<Slot> {
+        match &self.phase {
+            Phase::Leading(leading) => Some(leading.watermark()),
+            _ => None,
+        }
+    }
+
     fn tell_watermark(&self, out: &mut Vec<Effect>) {
-        if let Phase::Leading(leading) = &self.phase {
-            let through = leading.watermark();
+        if let Some(through) = self.watermark() {
             out.push(Effect::Local(Local::Election(ElectionInput::Watermark { through })));
         }
     }
