@@ -1,43 +1,334 @@
-//! Election: when to campaign.
-use crate::multi::{Effect, ElectionInput, Time};
+//! Election: when to campaign, and when to stop leading.
+//!
+//! Pure, like the roles. Safety never rests on it: two nodes that campaign at once cost time, not agreement.
+//!
+//! - [`heartbeat`](Election::heartbeat): a node that has not heard a leader for the liveness window asks the others
+//!   (pre-prepare, 8.1), and campaigns when a quorum hears none either.
+//! - [`external`](Election::external): the application says when.
+//!
+//! Either way a leader pulses, and steps down when no quorum answers (8.2).
+
+mod external;
+mod heartbeat;
+mod pulse;
+
+use crate::multi::{
+    Briefing, Effect, ElectionInput, Event, Jitter, Local, Memberships, Message, ProposerInput,
+    ProposerState, Slot, Time,
+};
 use crate::paxos::{NodeId, ProposalId};
+use external::External;
+use heartbeat::Heartbeat;
+use pulse::Pulse;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// How long a leader may be silent, and how often it speaks.
+/// How often a leader speaks, how long it may be silent, and how campaigns are spaced.
 #[derive(Clone, Debug)]
 pub struct Timing {
     /// How often a leader says that it is alive.
     pub heartbeat: Duration,
-    /// How long a leader may be silent.
+    /// How long a leader may be silent; jittered upwards by up to half.
     pub liveness_window: Duration,
-    /// How long a campaign may take without a page of a promise arriving.
-    pub campaign_timeout: Duration,
     /// The longest pause between two campaigns.
     pub campaign_pause_max: Duration,
 }
 
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(50),
+            liveness_window: Duration::from_millis(300),
+            campaign_pause_max: Duration::from_secs(2),
+        }
+    }
+}
+
 /// When this node campaigns, and whether it leads with a quorum's contact.
 #[derive(Debug)]
-pub struct Election {}
+pub struct Election {
+    view: View,
+    mode: Mode,
+    pulse: Option<Pulse>,
+    /// Shared noise of all time-outs.
+    jitter: Jitter,
+    healthy: bool,
+    stalled: bool,
+    watermark: Slot,
+    armed: Option<Time>,
+}
+
+/// Who decides when to campaign.
+#[derive(Debug)]
+enum Mode {
+    Heartbeat(Heartbeat),
+    External(External),
+}
+
+/// What is known of the cluster and its leader: the part that every mode looks at.
+#[derive(Debug)]
+struct View {
+    me: NodeId,
+    timing: Timing,
+    memberships: Option<Memberships>,
+    chosen_through: Slot,
+    votes: bool,
+    links: BTreeSet<NodeId>,
+    promised: Option<ProposalId>,
+    leader: Option<Leader>,
+}
+
+/// The leader that was heard last.
+#[derive(Clone, Copy, Debug)]
+struct Leader {
+    id: ProposalId,
+    heard: Time,
+    /// Its connection was closed and has not returned.
+    gone: bool,
+}
+
+impl View {
+    /// Whether this node may campaign (6.4).
+    fn may_lead(&self) -> bool {
+        self.votes && self.governing().is_some_and(|membership| membership.may_lead(self.me))
+    }
+
+    fn governing(&self) -> Option<&crate::multi::Membership> {
+        self.memberships.as_ref().and_then(|all| all.governing(self.chosen_through.next()))
+    }
+
+    fn voters(&self) -> Vec<NodeId> {
+        self.governing().map(|membership| membership.voting().collect()).unwrap_or_default()
+    }
+
+    /// The leader, if it was heard within the window and not overtaken by a promise (8.1).
+    fn live_leader(&self, now: Time) -> Option<ProposalId> {
+        self.leader
+            .filter(|leader| !leader.gone && now.since(leader.heard) < self.timing.liveness_window)
+            .filter(|leader| Some(leader.id) >= self.promised)
+            .map(|leader| leader.id)
+    }
+}
 
 impl Election {
-    /// The node decides by itself.
-    pub fn heartbeat(_me: NodeId, _timing: Timing, _seed: u64) -> Self {
-        todo!()
+    /// The node decides by itself. `seed` feeds the jitter of its time-outs.
+    pub fn heartbeat(me: NodeId, timing: Timing, seed: u64) -> Self {
+        Self::new(me, timing, seed, Mode::Heartbeat(Heartbeat::default()))
     }
 
     /// The application decides.
-    pub fn external(_me: NodeId, _timing: Timing, _seed: u64) -> Self {
-        todo!()
+    pub fn external(me: NodeId, timing: Timing, seed: u64) -> Self {
+        Self::new(me, timing, seed, Mode::External(External))
     }
 
-    /// Takes one input.
-    pub fn step(&mut self, _now: Time, _input: ElectionInput, _out: &mut Vec<Effect>) {
-        todo!()
+    fn new(me: NodeId, timing: Timing, seed: u64, mode: Mode) -> Self {
+        let view = View {
+            me,
+            timing,
+            memberships: None,
+            chosen_through: Slot::ZERO,
+            votes: false,
+            links: BTreeSet::new(),
+            promised: None,
+            leader: None,
+        };
+        Self {
+            view,
+            mode,
+            pulse: None,
+            jitter: Jitter::new(seed),
+            healthy: true,
+            stalled: false,
+            watermark: Slot::ZERO,
+            armed: None,
+        }
     }
 
     /// The leader that this node follows, itself included.
     pub fn leader(&self) -> Option<ProposalId> {
-        todo!()
+        match &self.pulse {
+            Some(pulse) => Some(pulse.id()),
+            None => self.view.leader.map(|leader| leader.id),
+        }
+    }
+
+    /// Takes one input.
+    pub fn step(&mut self, now: Time, input: ElectionInput, out: &mut Vec<Effect>) {
+        let before = self.leader();
+        let led = self.pulse.is_some();
+        match input {
+            ElectionInput::Message { from, message } => self.on_message(now, from, message, out),
+            ElectionInput::Heard { id } => self.on_heard(now, id, out),
+            ElectionInput::Promised { id } => self.on_promised(now, id),
+            ElectionInput::Proposer(state) => self.on_proposer(now, state),
+            ElectionInput::Watermark { through } => {
+                self.watermark = through;
+                self.view.chosen_through = self.view.chosen_through.max(through);
+            }
+            ElectionInput::Campaign => self.on_campaign(out),
+            ElectionInput::StepDown => self.step_down(out),
+            ElectionInput::Briefing(briefing) => self.on_briefing(now, briefing),
+            ElectionInput::Stalled(stalled) => self.stalled = stalled,
+            ElectionInput::Healthy(healthy) => self.healthy = healthy,
+            ElectionInput::LinkUp { peer } => self.on_link_up(now, peer),
+            ElectionInput::LinkDown { peer } => self.on_link_down(now, peer),
+            ElectionInput::Wake => self.on_wake(now, out),
+        }
+        self.tell_leader(before, led, out);
+        self.arm(out);
+    }
+
+    fn on_message(&mut self, now: Time, from: NodeId, message: Message, out: &mut Vec<Effect>) {
+        match message {
+            Message::PrePrepare { nonce } => {
+                let leader = match &self.pulse {
+                    Some(pulse) => pulse.has_contact(now, &self.view).then(|| pulse.id()),
+                    None => self.view.live_leader(now),
+                };
+                let message = Message::PrePrepareAnswer { nonce, leader };
+                out.push(Effect::Send { to: from, message, after: None });
+            }
+            Message::PrePrepareAnswer { nonce, leader } => {
+                if let Mode::Heartbeat(detector) = &mut self.mode {
+                    detector.on_answer(now, from, nonce, leader, &mut self.view, &mut self.jitter, out);
+                }
+            }
+            Message::HeartbeatAck { id, chosen_through: _, pulse: _ } => {
+                if let Some(pulse) = self.pulse.as_mut().filter(|pulse| pulse.id() == id) {
+                    pulse.answered(now, from);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The own acceptor follows `id`.
+    fn on_heard(&mut self, now: Time, id: ProposalId, out: &mut Vec<Effect>) {
+        if Some(id) < self.view.promised || id.node == self.view.me {
+            return;
+        }
+        if self.pulse.as_ref().is_some_and(|pulse| pulse.id() < id) {
+            self.step_down(out);
+        }
+        self.view.leader = Some(Leader { id, heard: now, gone: false });
+        if let Mode::Heartbeat(detector) = &mut self.mode {
+            detector.on_leader(now, &self.view, &mut self.jitter, out);
+        }
+    }
+
+    /// A promise to a candidate: it gets time to lead before anyone else tries.
+    fn on_promised(&mut self, now: Time, id: ProposalId) {
+        self.view.promised = self.view.promised.max(Some(id));
+        if self.view.leader.is_some_and(|leader| leader.id < id) {
+            self.view.leader = None;
+        }
+        if let Mode::Heartbeat(detector) = &mut self.mode {
+            detector.on_promised(now, &self.view, &mut self.jitter);
+        }
+    }
+
+    fn on_proposer(&mut self, now: Time, state: ProposerState) {
+        match state {
+            ProposerState::Leading { id } => {
+                if self.pulse.as_ref().is_none_or(|pulse| pulse.id() != id) {
+                    self.pulse = Some(Pulse::new(now, id, &self.view));
+                    self.view.leader = None;
+                    self.stalled = false;
+                }
+            }
+            // A leader that wins phase 1 anew (2.4) goes on as one; its heartbeats rest meanwhile.
+            ProposerState::Preparing { .. } => {}
+            ProposerState::Idle => self.pulse = None,
+        }
+        if let Mode::Heartbeat(detector) = &mut self.mode {
+            detector.on_proposer(now, state, &self.view, &mut self.jitter);
+        }
+    }
+
+    fn on_briefing(&mut self, now: Time, briefing: Briefing) {
+        self.view.chosen_through = self.view.chosen_through.max(briefing.chosen_through);
+        self.view.promised = self.view.promised.max(briefing.promised);
+        self.view.votes = briefing.votes;
+        self.view.memberships = briefing.memberships;
+        if let Mode::Heartbeat(detector) = &mut self.mode {
+            detector.on_briefing(now, &self.view, &mut self.jitter);
+        }
+    }
+
+    fn on_campaign(&mut self, out: &mut Vec<Effect>) {
+        if let Mode::External(external) = &self.mode {
+            external.campaign(&self.view, self.pulse.is_some(), out);
+        }
+    }
+
+    fn on_link_up(&mut self, now: Time, peer: NodeId) {
+        self.view.links.insert(peer);
+        if let Some(leader) = self.view.leader.as_mut().filter(|leader| leader.id.node == peer) {
+            leader.gone = false;
+        }
+        if let Some(pulse) = &mut self.pulse {
+            pulse.hurry(now);
+        }
+    }
+
+    fn on_link_down(&mut self, now: Time, peer: NodeId) {
+        self.view.links.remove(&peer);
+        if let Some(leader) = self.view.leader.as_mut().filter(|leader| leader.id.node == peer) {
+            leader.gone = true;
+            if let Mode::Heartbeat(detector) = &mut self.mode {
+                detector.on_leader_gone(now, &self.view, &mut self.jitter);
+            }
+        }
+    }
+
+    fn on_wake(&mut self, now: Time, out: &mut Vec<Effect>) {
+        self.armed = None;
+        if let Some(pulse) = &mut self.pulse {
+            if !pulse.has_contact(now, &self.view) {
+                self.step_down(out);
+                return;
+            }
+            let silent = !self.healthy || self.stalled;
+            pulse.beat(now, self.watermark, silent, &self.view, out);
+        } else if let Mode::Heartbeat(detector) = &mut self.mode {
+            detector.on_wake(now, &self.view, &mut self.jitter, self.healthy, out);
+        }
+    }
+
+    /// Falls silent at once; the proposer follows (8.2).
+    fn step_down(&mut self, out: &mut Vec<Effect>) {
+        self.pulse = None;
+        out.push(Effect::Local(Local::Proposer(ProposerInput::StepDown)));
+    }
+
+    fn tell_leader(&self, before: Option<ProposalId>, led: bool, out: &mut Vec<Effect>) {
+        let after = self.leader();
+        match &self.pulse {
+            Some(pulse) if before != Some(pulse.id()) || !led => {
+                out.push(Effect::Event(Event::Acquired { id: pulse.id() }));
+            }
+            Some(_) => {}
+            None => {
+                if led {
+                    out.push(Effect::Event(Event::Lost));
+                }
+                if after != before {
+                    out.push(Effect::Event(Event::Changed { leader: after }));
+                }
+            }
+        }
+    }
+
+    /// Asks to be woken at the next thing that is due.
+    fn arm(&mut self, out: &mut Vec<Effect>) {
+        let due = match (&self.pulse, &self.mode) {
+            (Some(pulse), _) => Some(pulse.due()),
+            (None, Mode::Heartbeat(detector)) => detector.due(),
+            (None, Mode::External(_)) => None,
+        };
+        if let Some(due) = due.filter(|due| self.armed != Some(*due)) {
+            self.armed = Some(due);
+            out.push(Effect::Deadline(due));
+        }
     }
 }

@@ -1,35 +1,643 @@
-//! The acceptor.
-use super::*;
-use crate::paxos::NodeId;
+//! The acceptor: the memory of the log.
+//!
+//! In: `Prepare`, `Accept`, `Heartbeat`, `CatchUp`, `Form`; peers that show themselves; values that the learner fetched.
+//! Out: `Promise`, `Accepted`, `Nack`, `Chosen`; what is newly learned, to the learner and the proposer.
+//! Durable: the [`Log`], record by record, before any answer that rests on it leaves (protocol 1.2).
+//! Invariants: A1 `promised` never goes down. A2 nothing is accepted under an id below `promised`. A3 one value per id
+//! and slot. A4 at or below `chosen_through` nothing is accepted and nothing is reported as open (1.5, 2.2).
+//! Knows nothing of: quorums, time-outs of leaders, the state machine.
 
-/// The acceptor.
+use super::effect::{
+    AcceptorInput, Briefing, Effect, ElectionInput, Event, LearnerInput, Local, ProposerInput, Refusal,
+};
+use super::formation::{Formation, Heard};
+use super::identity::{DiskId, Identity};
+use super::limits::Limits;
+use super::log::Log;
+use super::membership::Membership;
+use super::message::{Message, Page};
+use super::record::{AbstainReason, Entry, Record, Sequence, Value};
+use super::slot::{Interval, Slot, Time, intervals};
+use crate::paxos::{NodeId, ProposalId};
+use std::collections::VecDeque;
+
+/// Requests for entries that may wait for the disk; one more is dropped, and asked again by its sender.
+const READS_MAX: usize = 32;
+
+/// Nodes outside the membership that are remembered; one more is refused.
+const STRANGERS_MAX: usize = 256;
+
+/// The acceptor of Multi-Paxos.
 #[derive(Debug)]
-pub struct Acceptor {}
+pub struct Acceptor {
+    identity: Identity,
+    limits: Limits,
+    log: Log,
+    /// The newest write asked for.
+    sequence: Sequence,
+    /// Folded, but not yet part of a write: facts that may be lost, such as a watermark.
+    unwritten: Vec<Record>,
+    formation: Option<Formation>,
+    reads: VecDeque<Read>,
+    strangers: usize,
+}
+
+/// Why entries are being read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Read {
+    from: Slot,
+    bytes_max: usize,
+    /// The peer that asked, or the own learner.
+    to: Option<NodeId>,
+}
 
 impl Acceptor {
     /// Rebuilds an acceptor from what is durable. `identity` is this node's own, as shown to peers; `bootstrap` is the
-    /// membership that it was bootstrapped with and that may still have to form; `sequence` is the last durable write.
+    /// membership that it was bootstrapped with, which may still have to form; `sequence` is the last durable write.
     pub fn new(
-        _identity: Identity,
-        _bootstrap: Option<Membership>,
-        _sequence: Sequence,
-        _log: Log,
-        _limits: Limits,
+        identity: Identity,
+        bootstrap: Option<Membership>,
+        sequence: Sequence,
+        mut log: Log,
+        limits: Limits,
     ) -> Self {
-        todo!()
+        log.set_cache(limits.cache_bytes_max);
+        let forming = bootstrap.filter(|_| log.formed().is_none());
+        let formation = forming.map(|membership| Formation::new(identity.node(), identity.disk, membership));
+        Self {
+            identity,
+            limits,
+            log,
+            sequence,
+            unwritten: Vec::new(),
+            formation,
+            reads: VecDeque::new(),
+            strangers: 0,
+        }
+    }
+
+    /// This node.
+    pub fn node(&self) -> NodeId {
+        self.identity.node()
+    }
+
+    /// What it knows.
+    pub fn log(&self) -> &Log {
+        &self.log
     }
 
     /// Takes one input.
-    pub fn step(&mut self, _now: Time, _input: AcceptorInput, _out: &mut Vec<Effect>) {
-        todo!()
+    pub fn step(&mut self, now: Time, input: AcceptorInput, out: &mut Vec<Effect>) {
+        match input {
+            AcceptorInput::Start => self.start(now, out),
+            AcceptorInput::Message { from, message } => self.on_message(from, message, out),
+            AcceptorInput::Persisted { .. } => {}
+            AcceptorInput::ReadBack { entries } => self.on_read_back(entries, out),
+            AcceptorInput::Store { first, values } => self.on_store(first, values, out),
+            AcceptorInput::Replay { from } => self.on_replay(from, out),
+            AcceptorInput::Admit { ticket, identity } => self.on_admit(ticket, &identity, out),
+            AcceptorInput::Votes { sequences } => self.on_votes(sequences),
+            AcceptorInput::Refused { refusal } => self.on_refused(&refusal, out),
+            AcceptorInput::Candidate { id, to } => self.on_candidate(id, to, out),
+            AcceptorInput::Wake => self.ask_to_form(now, out),
+        }
     }
 
-    /// The log.
-    pub fn log(&self) -> &Log {
-        todo!()
+    fn on_message(&mut self, from: NodeId, message: Message, out: &mut Vec<Effect>) {
+        match message {
+            Message::Prepare { id, from: first } => self.on_prepare(from, id, first, out),
+            Message::Accept { id, first, values, watermark } => {
+                self.on_accept(from, id, first, values, watermark, out);
+            }
+            Message::Heartbeat { id, watermark, pulse } => self.on_heartbeat(from, id, watermark, pulse, out),
+            Message::CatchUp { from: first, bytes_max } => {
+                self.on_catch_up(from, first, bytes_max as usize, out)
+            }
+            Message::Form { membership, disk, yours } => self.on_form(from, &membership, disk, yours, out),
+            Message::AlreadyFormed { disk } if disk != self.identity.disk => {
+                self.abstain(AbstainReason::AlreadyFormed, out);
+            }
+            _ => {}
+        }
     }
-    /// x
-    pub fn node(&self) -> NodeId {
-        todo!()
+
+    /// Whether this node may vote: its cluster has formed, and it can prove what it promised.
+    fn votes(&self) -> bool {
+        self.log.formed().is_some() && self.log.abstains().is_none()
+    }
+
+    // ---------------------------------------------------------------- phase 1
+
+    /// Phase 1b: promises `id` and reports, page by page, what was accepted above `chosen_through`.
+    ///
+    /// A repeat gets the same answer again. *Paxos Made Simple*, section 2.2, P1a; section 3 for all slots at once.
+    fn on_prepare(&mut self, from: NodeId, id: ProposalId, first: Slot, out: &mut Vec<Effect>) {
+        if !self.votes() {
+            return;
+        }
+        if self.refuses(from, id, out) {
+            return;
+        }
+        self.promise(id, out);
+        self.send_promise(from, id, first, out);
+    }
+
+    /// The node's own proposer campaigns: its own promise first, durably, then the others' (1.3).
+    fn on_candidate(&mut self, id: ProposalId, to: Vec<NodeId>, out: &mut Vec<Effect>) {
+        let me = self.node();
+        if !self.votes() || self.log.promised() >= Some(id) {
+            let promised = self.log.promised().unwrap_or(id);
+            out.push(self.answer(me, Message::Nack { asked: id, promised }));
+            return;
+        }
+        self.promise(id, out);
+        let from = self.log.chosen_through().next();
+        for peer in to.into_iter().filter(|peer| *peer != me) {
+            out.push(self.answer(peer, Message::Prepare { id, from }));
+        }
+        self.send_promise(me, id, from, out);
+    }
+
+    fn promise(&mut self, id: ProposalId, out: &mut Vec<Effect>) {
+        if self.log.promised() < Some(id) {
+            self.write(vec![Record::Promised { id }], out);
+            self.tell_promised(id, out);
+        } else if !self.unwritten.is_empty() {
+            self.write(Vec::new(), out);
+        }
+    }
+
+    fn send_promise(&self, to: NodeId, id: ProposalId, from: Slot, out: &mut Vec<Effect>) {
+        let chosen_through = self.log.chosen_through();
+        let first = from.max(chosen_through.next());
+        let (entries, unknown) = self.log.accepted(Interval::new(first, Slot::MAX));
+        let page_bytes_max = self.limits.frame_bytes_max / 2;
+        let mut covers_from = first;
+        let mut page = Vec::new();
+        let mut bytes = 0;
+        let send = |covers: Interval, entries: Vec<(Slot, ProposalId, Value)>, out: &mut Vec<Effect>| {
+            let unknown = unknown
+                .iter()
+                .filter(|interval| interval.first <= covers.last && covers.first <= interval.last)
+                .map(|interval| {
+                    Interval::new(interval.first.max(covers.first), interval.last.min(covers.last))
+                })
+                .collect();
+            let page = Page { covers, entries, unknown };
+            out.push(self.answer(to, Message::Promise { id, chosen_through, page, sequence: self.sequence }));
+        };
+        for (slot, entry) in entries {
+            let size = entry.value.size() + 32;
+            if bytes > 0 && bytes + size > page_bytes_max {
+                send(Interval::new(covers_from, slot.minus(1)), std::mem::take(&mut page), out);
+                covers_from = slot;
+                bytes = 0;
+            }
+            bytes += size;
+            page.push((slot, entry.id, entry.value.clone()));
+        }
+        send(Interval::new(covers_from, Slot::MAX), page, out);
+    }
+
+    // ---------------------------------------------------------------- phase 2
+
+    /// Phase 2b: accepts each value unless a higher id was promised, and names exactly what is durable here under `id`.
+    ///
+    /// Slots that are learned already are answered with what was chosen there (2.2).
+    fn on_accept(
+        &mut self,
+        from: NodeId,
+        id: ProposalId,
+        first: Slot,
+        values: Vec<Value>,
+        watermark: Slot,
+        out: &mut Vec<Effect>,
+    ) {
+        if self.refuses(from, id, out) {
+            return;
+        }
+        if self.votes() && !values.is_empty() {
+            self.accept(from, id, first, values, out);
+        }
+        self.on_watermark(from, id, watermark, out);
+    }
+
+    fn accept(
+        &mut self,
+        from: NodeId,
+        id: ProposalId,
+        first: Slot,
+        values: Vec<Value>,
+        out: &mut Vec<Effect>,
+    ) {
+        let raises = self.log.promised() < Some(id);
+        let mut accepted = Vec::with_capacity(values.len());
+        let mut records = Vec::with_capacity(values.len());
+        let mut stale = None;
+        let mut ahead = self.log.ahead_bytes();
+        let last = self.log.chosen_through().plus(self.limits.ahead_slots_max);
+        let mut slot = first;
+        for value in values {
+            let held = self.log.entry(slot).filter(|entry| entry.id == id);
+            if slot <= self.log.chosen_through() {
+                stale.get_or_insert(slot);
+            } else if let Some(held) = held {
+                if held.value != value {
+                    self.abstain(AbstainReason::SafetyViolation, out);
+                    return;
+                }
+                accepted.push(slot);
+            } else if slot <= last && ahead + value.size() <= self.limits.ahead_bytes_max {
+                ahead += value.size();
+                accepted.push(slot);
+                records.push(Record::Accepted { slot, id, value });
+            }
+            slot = slot.next();
+        }
+        if !records.is_empty() {
+            self.write(records, out);
+        }
+        if raises && self.log.promised() == Some(id) {
+            self.tell_promised(id, out);
+        }
+        if !accepted.is_empty() {
+            let slots = intervals(accepted);
+            out.push(self.answer(from, Message::Accepted { id, slots, sequence: self.sequence }));
+        }
+        if let Some(slot) = stale.filter(|_| from != self.node()) {
+            self.on_catch_up(from, slot, self.limits.catch_up_bytes_max, out);
+        }
+    }
+
+    /// A leader is alive; a voter that promised higher says so (8.2).
+    fn on_heartbeat(
+        &mut self,
+        from: NodeId,
+        id: ProposalId,
+        watermark: Slot,
+        pulse: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        if self.refuses(from, id, out) {
+            return;
+        }
+        out.push(Effect::Local(Local::Election(ElectionInput::Heard { id })));
+        self.on_watermark(from, id, watermark, out);
+        let chosen_through = self.log.chosen_through();
+        out.push(Effect::Send {
+            to: from,
+            message: Message::HeartbeatAck { id, pulse, chosen_through },
+            after: None,
+        });
+        if !self.unwritten.is_empty() {
+            self.write(Vec::new(), out);
+        }
+    }
+
+    fn refuses(&self, from: NodeId, id: ProposalId, out: &mut Vec<Effect>) -> bool {
+        match self.log.promised() {
+            Some(promised) if id < promised => {
+                out.push(self.answer(from, Message::Nack { asked: id, promised }));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    // ---------------------------------------------------------------- learning
+
+    /// Entries accepted under exactly `id` are chosen through `watermark` (3.3); what is missing has to be fetched.
+    fn on_watermark(&mut self, from: NodeId, id: ProposalId, watermark: Slot, out: &mut Vec<Effect>) {
+        if watermark > self.log.chosen_through() {
+            if self.log.watermark() < Some((id, watermark)) {
+                let record = Record::Watermark { id, through: watermark };
+                self.fold_unwritten(record, out);
+            }
+            self.tell_behind(from, watermark, out);
+        }
+    }
+
+    fn tell_behind(&self, peer: NodeId, through: Slot, out: &mut Vec<Effect>) {
+        let chosen_through = self.log.chosen_through();
+        if chosen_through < through && peer != self.node() {
+            let behind = LearnerInput::Behind { peer, through, chosen_through };
+            out.push(Effect::Local(Local::Learner(behind)));
+        }
+    }
+
+    /// Values that the learner fetched: written before `chosen_through` covers them (4.1).
+    fn on_store(&mut self, first: Slot, values: Vec<Value>, out: &mut Vec<Effect>) {
+        let mut records = Vec::with_capacity(values.len());
+        let mut next = self.log.chosen_through().next();
+        let mut slot = first;
+        for value in values {
+            if slot < next {
+                if self.log.entry(slot).is_some_and(|entry| entry.value != value) {
+                    self.abstain(AbstainReason::SafetyViolation, out);
+                    return;
+                }
+            } else if slot == next {
+                records.push(Record::Chosen { slot, value });
+                next = next.next();
+            } else {
+                break;
+            }
+            slot = slot.next();
+        }
+        if !records.is_empty() {
+            self.write(records, out);
+        }
+    }
+
+    fn on_catch_up(&mut self, to: NodeId, from: Slot, bytes_max: usize, out: &mut Vec<Effect>) {
+        let bytes_max = bytes_max.min(self.limits.catch_up_bytes_max);
+        if from > self.log.chosen_through() || self.log.entry(from).is_some() {
+            self.answer_read(Read { from, bytes_max, to: Some(to) }, Vec::new(), out);
+        } else {
+            self.read(Read { from, bytes_max, to: Some(to) }, out);
+        }
+    }
+
+    fn on_replay(&mut self, from: Slot, out: &mut Vec<Effect>) {
+        let read = Read { from, bytes_max: self.limits.catch_up_bytes_max, to: None };
+        if from > self.log.chosen_through() || self.log.entry(from).is_some() {
+            self.answer_read(read, Vec::new(), out);
+        } else {
+            self.read(read, out);
+        }
+    }
+
+    /// Queues a read of durable entries; one runs at a time.
+    fn read(&mut self, read: Read, out: &mut Vec<Effect>) {
+        let own = read.to.is_none();
+        if self.reads.contains(&read) || (self.reads.len() >= READS_MAX && !own) {
+            return;
+        }
+        self.reads.push_back(read);
+        if self.reads.len() == 1 {
+            self.ask_storage(read, out);
+        }
+    }
+
+    fn ask_storage(&self, read: Read, out: &mut Vec<Effect>) {
+        let slots = read.from..self.log.chosen_through().next();
+        out.push(Effect::Read { slots, bytes_max: read.bytes_max });
+    }
+
+    fn on_read_back(&mut self, entries: Vec<(Slot, Entry)>, out: &mut Vec<Effect>) {
+        let Some(read) = self.reads.pop_front() else { return };
+        self.answer_read(read, entries, out);
+        if let Some(next) = self.reads.front().copied() {
+            self.ask_storage(next, out);
+        }
+    }
+
+    /// Answers with `entries` and, behind them, what memory holds.
+    fn answer_read(&self, read: Read, entries: Vec<(Slot, Entry)>, out: &mut Vec<Effect>) {
+        let chosen_through = self.log.chosen_through();
+        let mut values: Vec<(Slot, Value)> = Vec::new();
+        let mut bytes = 0;
+        let mut next = read.from;
+        for (slot, entry) in entries {
+            if slot != next || slot > chosen_through {
+                break;
+            }
+            bytes += entry.value.size();
+            values.push((slot, entry.value));
+            next = slot.next();
+        }
+        while next <= chosen_through {
+            let Some(entry) = self.log.entry(next) else { break };
+            bytes += entry.value.size();
+            if !values.is_empty() && bytes > read.bytes_max {
+                break;
+            }
+            values.push((next, entry.value.clone()));
+            next = next.next();
+        }
+        match read.to {
+            None => {
+                let learned = LearnerInput::Learned { values, chosen_through, replay: true };
+                out.push(Effect::Local(Local::Learner(learned)));
+            }
+            Some(to) => {
+                let values = values.into_iter().map(|(_, value)| value).collect();
+                let message = Message::Chosen { first: read.from, values, chosen_through };
+                out.push(Effect::Send { to, message, after: None });
+            }
+        }
+    }
+
+    // ---------------------------------------------------------------- start, formation, peers
+
+    fn start(&mut self, now: Time, out: &mut Vec<Effect>) {
+        self.brief(out);
+        if let Some(record) = self.formation.as_ref().and_then(Formation::complete) {
+            self.formed(record, out);
+        }
+        self.ask_to_form(now, out);
+    }
+
+    fn brief(&self, out: &mut Vec<Effect>) {
+        let briefing = Briefing {
+            memberships: self.log.memberships(),
+            chosen_through: self.log.chosen_through(),
+            promised: self.log.promised(),
+            votes: self.votes(),
+        };
+        out.push(Effect::Local(Local::Proposer(ProposerInput::Briefing(briefing.clone()))));
+        out.push(Effect::Local(Local::Election(ElectionInput::Briefing(briefing))));
+    }
+
+    fn ask_to_form(&self, now: Time, out: &mut Vec<Effect>) {
+        let Some(formation) = &self.formation else { return };
+        for peer in formation.others() {
+            let message = formation.form_for(peer, self.identity.disk);
+            out.push(Effect::Send { to: peer, message, after: None });
+        }
+        out.push(Effect::Deadline(now + self.limits.form_retry));
+    }
+
+    fn on_form(
+        &mut self,
+        from: NodeId,
+        membership: &Membership,
+        disk: DiskId,
+        yours: Option<DiskId>,
+        out: &mut Vec<Effect>,
+    ) {
+        let mine = self.identity.disk;
+        if let Some((formed, disks)) = self.log.formed() {
+            let Some(known) = disks.get(&from) else { return };
+            let message = if *known != disk {
+                Message::AlreadyFormed { disk: *known }
+            } else if yours == Some(mine) && membership == formed {
+                return;
+            } else {
+                Message::Form { membership: formed.clone(), disk: mine, yours: Some(disk) }
+            };
+            out.push(self.answer(from, message));
+            return;
+        }
+        let Some(formation) = &mut self.formation else { return };
+        match formation.hear(from, membership, disk) {
+            Heard::Differs => out.push(Effect::Event(Event::FormationDiffers { peer: from })),
+            Heard::Waiting if yours == Some(mine) => {}
+            Heard::Waiting => {
+                let message = formation.form_for(from, mine);
+                out.push(Effect::Send { to: from, message, after: None });
+            }
+            Heard::Complete(record) => {
+                let message = formation.form_for(from, mine);
+                self.formed(record, out);
+                out.push(self.answer(from, message));
+            }
+        }
+    }
+
+    fn formed(&mut self, record: Record, out: &mut Vec<Effect>) {
+        self.formation = None;
+        self.write(vec![record], out);
+        out.push(Effect::Event(Event::Formed));
+        self.brief(out);
+    }
+
+    /// A peer shows itself: its newest start is remembered durably before it is let in (9.3).
+    fn on_admit(&mut self, ticket: u64, identity: &Identity, out: &mut Vec<Effect>) {
+        let node = identity.node();
+        let verdict = self.judge(identity);
+        let mut after = None;
+        if let (Ok(()), Some(incarnation)) = (&verdict, identity.incarnation()) {
+            if self.log.peer(node).seen != Some((identity.disk, incarnation)) {
+                self.write(vec![Record::PeerSeen { node, disk: identity.disk, incarnation }], out);
+            }
+            after = Some(self.sequence);
+        }
+        out.push(Effect::Admission { ticket, verdict, after });
+    }
+
+    fn judge(&mut self, identity: &Identity) -> Result<(), Refusal> {
+        let node = identity.node();
+        let Some(incarnation) = identity.incarnation() else { return Err(Refusal::OtherDisk) };
+        if identity.incarnations.len() > Identity::INCARNATIONS_MAX {
+            return Err(Refusal::OtherDisk);
+        }
+        let known = self.log.peer(node);
+        let formed_disk = self.log.formed().and_then(|(_, disks)| disks.get(&node).copied());
+        if formed_disk.is_some_and(|disk| disk != identity.disk) {
+            return Err(Refusal::OtherDisk);
+        }
+        let Some((disk, seen)) = known.seen else {
+            let member = self.formation.is_some() || formed_disk.is_some();
+            if !member && self.strangers >= STRANGERS_MAX {
+                return Err(Refusal::Unavailable);
+            }
+            self.strangers += usize::from(!member);
+            return Ok(());
+        };
+        if disk != identity.disk {
+            // Until the cluster has formed nobody has voted, so a directory may be made anew.
+            return if self.log.formed().is_some() { Err(Refusal::OtherDisk) } else { Ok(()) };
+        }
+        if !identity.incarnations.contains(&seen) {
+            return Err(Refusal::StaleIncarnation { known: seen });
+        }
+        if incarnation != seen && identity.sequence < known.sequence {
+            return Err(Refusal::StaleJournal { known: known.sequence, shown: identity.sequence });
+        }
+        Ok(())
+    }
+
+    fn on_votes(&mut self, sequences: Vec<(NodeId, Sequence)>) {
+        for (node, sequence) in sequences {
+            if self.log.peer(node).sequence < sequence {
+                let record = Record::PeerSequence { node, sequence };
+                self.log.apply(&record);
+                self.unwritten.retain(
+                    |known| !matches!(known, Record::PeerSequence { node: same, .. } if *same == node),
+                );
+                self.unwritten.push(record);
+            }
+        }
+    }
+
+    fn on_refused(&mut self, refusal: &Refusal, out: &mut Vec<Effect>) {
+        match refusal {
+            Refusal::StaleIncarnation { .. } | Refusal::StaleJournal { .. } => {
+                self.abstain(AbstainReason::StaleIncarnation, out);
+            }
+            Refusal::OtherDisk => self.abstain(AbstainReason::AlreadyFormed, out),
+            _ => {}
+        }
+    }
+
+    /// From now on this node votes no more, and never again under this id.
+    fn abstain(&mut self, reason: AbstainReason, out: &mut Vec<Effect>) {
+        if self.log.abstains().is_none() {
+            self.write(vec![Record::Abstains { reason }], out);
+            out.push(Effect::Event(Event::Abstains { reason }));
+            self.brief(out);
+        }
+    }
+
+    // ---------------------------------------------------------------- writing
+
+    /// Folds `records` in and asks to make them durable, behind what is unwritten so far.
+    fn write(&mut self, records: Vec<Record>, out: &mut Vec<Effect>) {
+        let mut group = std::mem::take(&mut self.unwritten);
+        let mut learned = Vec::new();
+        for record in &records {
+            self.fold(record, &mut learned);
+        }
+        group.extend(records);
+        self.sequence = self.sequence.next();
+        out.push(Effect::Persist { sequence: self.sequence, records: group });
+        self.tell_learned(learned, out);
+    }
+
+    /// Folds a record in that is written with the next group: losing it loses no promise.
+    fn fold_unwritten(&mut self, record: Record, out: &mut Vec<Effect>) {
+        let mut learned = Vec::new();
+        self.fold(&record, &mut learned);
+        match (self.unwritten.last_mut(), &record) {
+            (Some(Record::Watermark { id: known, through }), Record::Watermark { id, through: higher })
+                if known == id =>
+            {
+                *through = *higher;
+            }
+            _ => self.unwritten.push(record),
+        }
+        self.tell_learned(learned, out);
+    }
+
+    fn fold(&mut self, record: &Record, learned: &mut Vec<(Slot, Value)>) {
+        let before = self.log.chosen_through();
+        self.log.apply(record);
+        let mut slot = before.next();
+        while slot <= self.log.chosen_through() {
+            if let Some(entry) = self.log.entry(slot) {
+                learned.push((slot, entry.value.clone()));
+            }
+            slot = slot.next();
+        }
+    }
+
+    fn tell_learned(&self, values: Vec<(Slot, Value)>, out: &mut Vec<Effect>) {
+        if !values.is_empty() {
+            let chosen_through = self.log.chosen_through();
+            out.push(Effect::Local(Local::Proposer(ProposerInput::Learned { values: values.clone() })));
+            let learned = LearnerInput::Learned { values, chosen_through, replay: false };
+            out.push(Effect::Local(Local::Learner(learned)));
+        }
+    }
+
+    fn tell_promised(&self, id: ProposalId, out: &mut Vec<Effect>) {
+        out.push(Effect::Local(Local::Proposer(ProposerInput::Promised { id })));
+        out.push(Effect::Local(Local::Election(ElectionInput::Promised { id })));
+    }
+
+    /// An answer that rests on everything issued so far (1.2).
+    fn answer(&self, to: NodeId, message: Message) -> Effect {
+        Effect::Send { to, message, after: Some(self.sequence) }
     }
 }

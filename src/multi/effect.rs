@@ -179,6 +179,11 @@ pub enum AcceptorInput {
         /// The peer.
         identity: Identity,
     },
+    /// The sequences that peers' votes showed lately (9.4).
+    Votes {
+        /// The highest by peer.
+        sequences: Vec<(NodeId, Sequence)>,
+    },
     /// A peer's handshake with us was refused because it knows a later start of this node.
     Refused {
         /// Why.
@@ -214,6 +219,8 @@ pub enum LearnerInput {
         values: Vec<(Slot, Value)>,
         /// How far the log has learned; if that is beyond `values`, the rest has to be asked for.
         chosen_through: Slot,
+        /// Whether this answers [`AcceptorInput::Replay`].
+        replay: bool,
     },
     /// `peer` has learned through `through`; this node's log reaches only to `chosen_through`.
     Behind {
@@ -271,6 +278,8 @@ pub enum ElectionInput {
     StepDown,
     /// What the acceptor knows: at the start, after formation, and after each rebuilding of a role.
     Briefing(Briefing),
+    /// Whether the own proposer's oldest open slot is older than its limit; no heartbeat leaves while it is so (8.3).
+    Stalled(bool),
     /// Whether every role of this node answers; heartbeats leave only while it is so (8.3).
     Healthy(bool),
     /// A connection to `peer` stands.

@@ -1,24 +1,188 @@
-//! The learner.
-use super::*;
-use crate::paxos::NodeId;
+//! The learner: what is chosen reaches the state machine, in order and without gaps.
+//!
+//! In: what the acceptor knows to be chosen; chosen values that peers send. Out: deliveries, one slot after the other;
+//! requests for what is missing.
+//! Invariants: N1 a slot is delivered once per life of the learner, after every slot below it.
+//! Knows nothing of: ids, quorums, leaders.
 
-/// The learner.
+use super::effect::{AcceptorInput, Effect, Event, LearnerInput, Local};
+use super::jitter::Jitter;
+use super::limits::Limits;
+use super::message::Message;
+use super::record::Value;
+use super::slot::{Slot, Time};
+use crate::paxos::NodeId;
+use std::collections::BTreeSet;
+
+/// The learner of Multi-Paxos.
 #[derive(Debug)]
-pub struct Learner {}
+pub struct Learner {
+    me: NodeId,
+    limits: Limits,
+    jitter: Jitter,
+    applied: Slot,
+    /// How far the own log has learned.
+    learned: Slot,
+    /// The log has been asked for what is between `applied` and `learned`.
+    replaying: bool,
+    /// How far a peer is known, or said, to have learned.
+    target: Slot,
+    links: BTreeSet<NodeId>,
+    request: Option<Request>,
+    /// Values were handed to the acceptor; the next request waits until it has them.
+    storing: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Request {
+    peer: NodeId,
+    expires: Time,
+}
 
 impl Learner {
     /// A learner that has applied nothing. `seed` feeds its choice of peers.
-    pub fn new(_me: NodeId, _limits: Limits, _seed: u64) -> Self {
-        todo!()
-    }
-
-    /// Takes one input.
-    pub fn step(&mut self, _now: Time, _input: LearnerInput, _out: &mut Vec<Effect>) {
-        todo!()
+    pub fn new(me: NodeId, limits: Limits, seed: u64) -> Self {
+        Self {
+            me,
+            limits,
+            jitter: Jitter::new(seed),
+            applied: Slot::ZERO,
+            learned: Slot::ZERO,
+            replaying: false,
+            target: Slot::ZERO,
+            links: BTreeSet::new(),
+            request: None,
+            storing: false,
+        }
     }
 
     /// The last slot that was delivered.
     pub fn applied_through(&self) -> Slot {
-        todo!()
+        self.applied
+    }
+
+    /// Takes one input.
+    pub fn step(&mut self, now: Time, input: LearnerInput, out: &mut Vec<Effect>) {
+        match input {
+            LearnerInput::Start => self.replay(out),
+            LearnerInput::Learned { values, chosen_through, replay } => {
+                self.on_learned(now, values, chosen_through, replay, out);
+            }
+            LearnerInput::Behind { peer, through, chosen_through } => {
+                self.learned = self.learned.max(chosen_through);
+                self.target = self.target.max(through);
+                self.fetch(now, Some(peer), out);
+            }
+            LearnerInput::Message { from, message: Message::Chosen { first, values, chosen_through } } => {
+                self.on_chosen(now, from, first, values, chosen_through, out);
+            }
+            LearnerInput::Message { from, message: Message::Trimmed { through } } => {
+                self.forget_request(from);
+                out.push(Effect::Event(Event::NeedsSnapshot { through }));
+            }
+            LearnerInput::Message { .. } => {}
+            LearnerInput::LinkUp { peer } => {
+                self.links.insert(peer);
+                self.fetch(now, Some(peer), out);
+            }
+            LearnerInput::LinkDown { peer } => {
+                self.links.remove(&peer);
+                self.forget_request(peer);
+                self.fetch(now, None, out);
+            }
+            LearnerInput::Wake => {
+                if self.request.is_some_and(|request| request.expires <= now) {
+                    self.request = None;
+                    self.storing = false;
+                    self.fetch(now, None, out);
+                }
+            }
+        }
+    }
+
+    /// Delivers what is next, and asks the log for what it has beyond.
+    fn on_learned(
+        &mut self,
+        now: Time,
+        values: Vec<(Slot, Value)>,
+        chosen_through: Slot,
+        replay: bool,
+        out: &mut Vec<Effect>,
+    ) {
+        self.storing = false;
+        self.learned = self.learned.max(chosen_through);
+        let before = self.applied;
+        for (slot, value) in values {
+            if slot == self.applied.next() {
+                self.applied = slot;
+                out.push(Effect::Deliver { slot, value });
+            }
+        }
+        if replay {
+            self.replaying = false;
+        }
+        let stuck = replay && self.applied == before;
+        if self.applied < self.learned && !stuck {
+            self.replay(out);
+        }
+        self.fetch(now, None, out);
+    }
+
+    fn replay(&mut self, out: &mut Vec<Effect>) {
+        if !self.replaying {
+            self.replaying = true;
+            let from = self.applied.next();
+            out.push(Effect::Local(Local::Acceptor(AcceptorInput::Replay { from })));
+        }
+    }
+
+    /// Values from a peer: asked for, or in answer to an `Accept` that came too late.
+    fn on_chosen(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        first: Slot,
+        values: Vec<Value>,
+        chosen_through: Slot,
+        out: &mut Vec<Effect>,
+    ) {
+        if self.request.is_some_and(|request| request.peer == from) {
+            self.request = None;
+            self.target = chosen_through;
+        }
+        self.target = self.target.max(chosen_through);
+        let end = first.plus(values.len() as u64);
+        if first <= self.learned.next() && end > self.learned.next() {
+            self.storing = true;
+            out.push(Effect::Local(Local::Acceptor(AcceptorInput::Store { first, values })));
+        } else {
+            self.fetch(now, None, out);
+        }
+    }
+
+    /// Asks a peer for the next chunk, if this node is known to lag and nothing is on its way.
+    fn fetch(&mut self, now: Time, peer: Option<NodeId>, out: &mut Vec<Effect>) {
+        if self.target <= self.learned || self.request.is_some() || self.storing {
+            return;
+        }
+        let Some(peer) = peer.filter(|peer| *peer != self.me).or_else(|| self.any_link()) else { return };
+        let expires = now + self.limits.catch_up_timeout;
+        self.request = Some(Request { peer, expires });
+        let bytes_max = u32::try_from(self.limits.catch_up_bytes_max).unwrap_or(u32::MAX);
+        let message = Message::CatchUp { from: self.learned.next(), bytes_max };
+        out.push(Effect::Send { to: peer, message, after: None });
+        out.push(Effect::Deadline(expires));
+    }
+
+    fn any_link(&mut self) -> Option<NodeId> {
+        let count = self.links.len().max(1) as u64;
+        let place = usize::try_from(self.jitter.next() % count).unwrap_or(0);
+        self.links.iter().nth(place).copied()
+    }
+
+    fn forget_request(&mut self, peer: NodeId) {
+        if self.request.is_some_and(|request| request.peer == peer) {
+            self.request = None;
+        }
     }
 }

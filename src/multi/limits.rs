@@ -19,6 +19,7 @@ pub struct Limits {
     pub cache_bytes_max: usize,
     pub ahead_bytes_max: usize,
     pub ahead_slots_max: u64,
+    pub open_slot_age_max: Duration,
 }
 
 impl Default for Limits {
@@ -37,6 +38,7 @@ impl Default for Limits {
             cache_bytes_max: 16 << 20,
             ahead_bytes_max: 64 << 20,
             ahead_slots_max: 4096,
+            open_slot_age_max: Duration::from_secs(5),
         }
     }
 }

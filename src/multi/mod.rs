@@ -5,13 +5,17 @@
 mod acceptor;
 pub mod batch;
 mod effect;
+mod formation;
 mod identity;
+mod jitter;
+mod leading;
 mod learner;
 mod limits;
 mod log;
 mod membership;
 mod message;
 pub mod node;
+mod phase1;
 mod proposer;
 mod record;
 mod session;
@@ -24,6 +28,7 @@ pub use effect::{
     Refusal, Role,
 };
 pub use identity::{ClusterId, ClusterIdError, DiskId, Identity, Incarnation, Owner, ProtocolRange};
+pub use jitter::Jitter;
 pub use learner::Learner;
 pub use limits::Limits;
 pub use log::{Log, PeerMemory};

@@ -1,5 +1,18 @@
-//! The node: roles and election put together.
-use super::*;
+//! The node: the three roles and the election put together.
+//!
+//! [`route`] says which role takes a message, and [`Node`] runs all four in one place, until nothing is left to say
+//! between them. The actors run the roles one by one and use the same [`route`]; the simulator and the models use [`Node`].
+//! There is no second router.
+
+use super::acceptor::Acceptor;
+use super::effect::{AcceptorInput, Effect, ElectionInput, LearnerInput, Local, ProposerInput, Role};
+use super::learner::Learner;
+use super::message::Message;
+use super::proposer::Proposer;
+use super::slot::Time;
+use crate::election::Election;
+use crate::paxos::{NodeId, ProposalId};
+use std::collections::VecDeque;
 
 /// Which role of a node takes `message`.
 pub fn route(message: &Message) -> Role {
@@ -20,5 +33,119 @@ pub fn route(message: &Message) -> Role {
         | Message::ForwardAnswer { .. }
         | Message::ReadMark { .. }
         | Message::ReadMarkAnswer { .. } => Role::Proposer,
+    }
+}
+
+/// Whether every proposal id in `message` is one that a correct node can have chosen; otherwise it is dropped (1.3).
+pub fn is_well_formed(message: &Message) -> bool {
+    message.ids().all(ProposalId::is_well_formed)
+}
+
+/// `message` as an input of the role that takes it.
+pub fn address(from: NodeId, message: Message) -> Local {
+    match route(&message) {
+        Role::Proposer => Local::Proposer(ProposerInput::Message { from, message }),
+        Role::Acceptor => Local::Acceptor(AcceptorInput::Message { from, message }),
+        Role::Learner => Local::Learner(LearnerInput::Message { from, message }),
+        Role::Election => Local::Election(ElectionInput::Message { from, message }),
+    }
+}
+
+/// The roles of one node in one place.
+#[derive(Debug)]
+pub struct Node {
+    me: NodeId,
+    /// Proposes.
+    pub proposer: Proposer,
+    /// Remembers.
+    pub acceptor: Acceptor,
+    /// Delivers.
+    pub learner: Learner,
+    /// Decides when to campaign.
+    pub election: Election,
+}
+
+impl Node {
+    /// Puts the roles together. Then [`Node::start`] it.
+    pub fn new(proposer: Proposer, acceptor: Acceptor, learner: Learner, election: Election) -> Self {
+        Self { me: acceptor.node(), proposer, acceptor, learner, election }
+    }
+
+    /// Briefs the roles and asks for what is to be applied again.
+    pub fn start(&mut self, now: Time, out: &mut Vec<(Role, Effect)>) {
+        self.step(now, Local::Acceptor(AcceptorInput::Start), out);
+        self.step(now, Local::Learner(LearnerInput::Start), out);
+    }
+
+    /// A message that arrived, from a peer or, once what it rests on is durable, from this node itself.
+    pub fn receive(&mut self, now: Time, from: NodeId, message: Message, out: &mut Vec<(Role, Effect)>) {
+        if is_well_formed(&message) {
+            self.step(now, address(from, message), out);
+        }
+    }
+
+    /// A connection came or went.
+    pub fn link(&mut self, now: Time, peer: NodeId, up: bool, out: &mut Vec<(Role, Effect)>) {
+        let inputs = if up {
+            [
+                Local::Proposer(ProposerInput::LinkUp { peer }),
+                Local::Learner(LearnerInput::LinkUp { peer }),
+                Local::Election(ElectionInput::LinkUp { peer }),
+            ]
+        } else {
+            [
+                Local::Proposer(ProposerInput::LinkDown { peer }),
+                Local::Learner(LearnerInput::LinkDown { peer }),
+                Local::Election(ElectionInput::LinkDown { peer }),
+            ]
+        };
+        inputs.into_iter().for_each(|input| self.step(now, input, out));
+    }
+
+    /// The deadline that `role` asked for has come.
+    pub fn wake(&mut self, now: Time, role: Role, out: &mut Vec<(Role, Effect)>) {
+        let input = match role {
+            Role::Proposer => Local::Proposer(ProposerInput::Wake),
+            Role::Acceptor => Local::Acceptor(AcceptorInput::Wake),
+            Role::Learner => Local::Learner(LearnerInput::Wake),
+            Role::Election => Local::Election(ElectionInput::Wake),
+        };
+        self.step(now, input, out);
+    }
+
+    /// Takes one input and all that the roles have to say to each other because of it; what is left for the outside stands
+    /// in `out`, with the role that asked for it.
+    pub fn step(&mut self, now: Time, input: Local, out: &mut Vec<(Role, Effect)>) {
+        let mut inputs = VecDeque::from([input]);
+        let mut effects = Vec::new();
+        while let Some(input) = inputs.pop_front() {
+            let role = match input {
+                Local::Proposer(input) => {
+                    self.proposer.step(now, input, &mut effects);
+                    Role::Proposer
+                }
+                Local::Acceptor(input) => {
+                    self.acceptor.step(now, input, &mut effects);
+                    Role::Acceptor
+                }
+                Local::Learner(input) => {
+                    self.learner.step(now, input, &mut effects);
+                    Role::Learner
+                }
+                Local::Election(input) => {
+                    self.election.step(now, input, &mut effects);
+                    Role::Election
+                }
+            };
+            for effect in effects.drain(..) {
+                match effect {
+                    Effect::Local(local) => inputs.push_back(local),
+                    Effect::Send { to, message, after: None } if to == self.me => {
+                        inputs.push_back(address(to, message));
+                    }
+                    effect => out.push((role, effect)),
+                }
+            }
+        }
     }
 }

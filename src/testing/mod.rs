@@ -1,1 +1,6 @@
 //! For your own tests: conformance suites for a transport and a storage of your own.
+
+mod transport_suite;
+pub use transport_suite::{
+    TransportFailure, TransportHarness, TransportHarnessError, TransportReport, transport_suite,
+};

@@ -1,0 +1,271 @@
+//! Leading under one id: the open slots, who accepted them, and how far all is chosen.
+//!
+//! Invariants: O1 a slot is opened once under an id, with one value, which is kept until the slot is learned (2.1). O2 the
+//! watermark moves over a slot only when a quorum accepted this leader's own value there (3.1, 3.2). O3 what is under way
+//! to a peer and not answered is bounded in bytes.
+
+use super::effect::Effect;
+use super::limits::Limits;
+use super::membership::Memberships;
+use super::message::Message;
+use super::phase1::Phase1;
+use super::record::Value;
+use super::slot::{Interval, Slot, Time};
+use crate::paxos::{NodeId, ProposalId};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// A leader's state under one id.
+#[derive(Debug)]
+pub(super) struct Leading {
+    id: ProposalId,
+    /// What phase 1 brought to light and is not proposed yet.
+    recovered: BTreeMap<Slot, Value>,
+    recovery_through: Slot,
+    /// The next slot to propose at.
+    next: Slot,
+    open: BTreeMap<Slot, Open>,
+    watermark: Slot,
+    nacked: BTreeSet<NodeId>,
+    renew_at: Option<Time>,
+    under_way: BTreeMap<NodeId, UnderWay>,
+}
+
+/// A slot that is proposed and not learned.
+#[derive(Debug)]
+struct Open {
+    value: Value,
+    opened: Time,
+    accepted: BTreeSet<NodeId>,
+    chosen: bool,
+    send_again: Time,
+    pause: Duration,
+}
+
+/// What was sent to a peer and not answered.
+#[derive(Debug, Default)]
+struct UnderWay {
+    slots: BTreeMap<Slot, (usize, Time)>,
+    bytes: usize,
+}
+
+/// Whether a vote moved the watermark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Chosen {
+    /// It stands where it stood.
+    Same,
+    /// It moved on.
+    Further,
+}
+
+/// The leader's slot went to another value (3.2).
+#[derive(Debug)]
+pub(super) struct LostSlot {
+    /// The batch that it had proposed there.
+    pub(super) batch: Option<Bytes>,
+}
+
+impl UnderWay {
+    fn add(&mut self, slot: Slot, bytes: usize, expires: Time) {
+        self.bytes += bytes;
+        if let Some((old, _)) = self.slots.insert(slot, (bytes, expires)) {
+            self.bytes -= old;
+        }
+    }
+
+    fn remove(&mut self, slot: Slot) {
+        if let Some((bytes, _)) = self.slots.remove(&slot) {
+            self.bytes -= bytes;
+        }
+    }
+
+    /// What was not answered for so long is taken as lost.
+    fn expire(&mut self, now: Time) {
+        self.slots.retain(|_, (bytes, expires)| {
+            let keep = *expires > now;
+            if !keep {
+                self.bytes -= *bytes;
+            }
+            keep
+        });
+    }
+}
+
+impl Leading {
+    /// Leads with what `phase1` obliges to; everything through `chosen_through` is learned.
+    pub(super) fn new(phase1: &Phase1, chosen_through: Slot) -> Self {
+        Self {
+            id: phase1.id,
+            recovered: phase1.values(),
+            recovery_through: phase1.recovery_through().max(chosen_through),
+            next: chosen_through.next(),
+            open: BTreeMap::new(),
+            watermark: chosen_through,
+            nacked: BTreeSet::new(),
+            renew_at: None,
+            under_way: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn id(&self) -> ProposalId {
+        self.id
+    }
+
+    pub(super) fn next(&self) -> Slot {
+        self.next
+    }
+
+    pub(super) fn watermark(&self) -> Slot {
+        self.watermark
+    }
+
+    pub(super) fn read_mark(&self) -> Slot {
+        self.recovery_through.max(self.next.minus(1))
+    }
+
+    /// Whether everything that phase 1 obliged to is proposed.
+    pub(super) fn is_recovered(&self) -> bool {
+        self.next > self.recovery_through
+    }
+
+    /// What to propose at the next slot while recovering: the value found there, or a no-op in a hole (1.7).
+    pub(super) fn take_recovered(&mut self) -> Value {
+        self.recovered.remove(&self.next).unwrap_or(Value::Noop)
+    }
+
+    /// Opens the next slot with `value`.
+    pub(super) fn open(&mut self, now: Time, value: Value, limits: &Limits) -> Slot {
+        let slot = self.next;
+        self.next = slot.next();
+        let open = Open {
+            value,
+            opened: now,
+            accepted: BTreeSet::new(),
+            chosen: false,
+            send_again: now + limits.resend,
+            pause: limits.resend,
+        };
+        self.open.insert(slot, open);
+        slot
+    }
+
+    /// Phase 2a of an open slot, to every one of `voters` that has not accepted it and has room for it.
+    pub(super) fn send(
+        &mut self,
+        now: Time,
+        slot: Slot,
+        voters: impl Iterator<Item = NodeId>,
+        limits: &Limits,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(open) = self.open.get(&slot) else { return };
+        let bytes = open.value.size();
+        for to in voters.filter(|voter| !open.accepted.contains(voter)) {
+            let under_way = self.under_way.entry(to).or_default();
+            if under_way.bytes > 0 && under_way.bytes + bytes > limits.unacknowledged_bytes_max {
+                continue;
+            }
+            if to != self.id.node {
+                under_way.add(slot, bytes, now + limits.resend_max * 2);
+            }
+            let (id, watermark) = (self.id, self.watermark);
+            let message = Message::Accept { id, first: slot, values: vec![open.value.clone()], watermark };
+            out.push(Effect::Send { to, message, after: None });
+        }
+    }
+
+    /// Counts `from`'s votes, and moves the watermark over what they complete.
+    pub(super) fn count(&mut self, from: NodeId, slots: &[Interval], memberships: &Memberships) -> Chosen {
+        for interval in slots.iter().filter(|interval| interval.first <= interval.last) {
+            if let Some(under_way) = self.under_way.get_mut(&from) {
+                let answered: Vec<Slot> =
+                    under_way.slots.range(interval.first..=interval.last).map(|(slot, _)| *slot).collect();
+                answered.into_iter().for_each(|slot| under_way.remove(slot));
+            }
+            for (slot, open) in self.open.range_mut(interval.first..=interval.last) {
+                open.accepted.insert(from);
+                let membership = memberships.governing(*slot);
+                open.chosen |=
+                    membership.is_some_and(|membership| membership.is_phase2_quorum(&open.accepted));
+            }
+        }
+        let before = self.watermark;
+        while self.open.get(&self.watermark.next()).is_some_and(|open| open.chosen) {
+            self.watermark = self.watermark.next();
+        }
+        if self.watermark > before { Chosen::Further } else { Chosen::Same }
+    }
+
+    /// A slot was learned: done with it if it holds this leader's value.
+    pub(super) fn learned(&mut self, slot: Slot, value: &Value) -> Result<(), LostSlot> {
+        if let Some(open) = self.open.remove(&slot) {
+            if open.value == *value {
+                self.watermark = self.watermark.max(slot);
+                return Ok(());
+            }
+            let batch = if let Value::Batch(batch) = open.value { Some(batch) } else { None };
+            return Err(LostSlot { batch });
+        }
+        if slot < self.next {
+            return Ok(());
+        }
+        // Learned before it was proposed here: fine while recovering, a sign of another leader above.
+        self.recovered.remove(&slot);
+        self.next = slot.next();
+        self.watermark = self.watermark.max(slot);
+        if slot <= self.recovery_through { Ok(()) } else { Err(LostSlot { batch: None }) }
+    }
+
+    /// `from` refused the id: whether no phase-2 quorum is left. Otherwise phase 1 is due anew at `renew_at` (2.4).
+    pub(super) fn nacked(&mut self, from: NodeId, renew_at: Time, memberships: &Memberships) -> bool {
+        self.nacked.insert(from);
+        self.renew_at.get_or_insert(renew_at);
+        memberships.governing(self.next).is_none_or(|membership| {
+            let left = membership.voting().filter(|node| !self.nacked.contains(node)).collect();
+            !membership.is_phase2_quorum(&left)
+        })
+    }
+
+    pub(super) fn renew_at(&self) -> Option<Time> {
+        self.renew_at
+    }
+
+    /// Whether the oldest open slot is older than `age_max` (8.3).
+    pub(super) fn is_stalled(&self, now: Time, age_max: Duration) -> bool {
+        self.open.values().next().is_some_and(|open| now.since(open.opened) > age_max)
+    }
+
+    /// Open slots to send again now, each with a longer pause to its next time.
+    pub(super) fn overdue(&mut self, now: Time, limits: &Limits) -> Vec<Slot> {
+        self.under_way.values_mut().for_each(|under_way| under_way.expire(now));
+        let mut overdue = Vec::new();
+        for (slot, open) in self.open.iter_mut().filter(|(_, open)| !open.chosen && open.send_again <= now) {
+            open.pause = (open.pause * 2).min(limits.resend_max);
+            open.send_again = now + open.pause;
+            overdue.push(*slot);
+        }
+        overdue
+    }
+
+    /// A connection to `peer` stands: what it has not accepted is due at once.
+    pub(super) fn on_link_up(&mut self, now: Time, peer: NodeId) {
+        self.on_link_down(peer);
+        for open in self.open.values_mut().filter(|open| !open.accepted.contains(&peer)) {
+            open.send_again = now;
+        }
+    }
+
+    /// What was under way to `peer` is lost.
+    pub(super) fn on_link_down(&mut self, peer: NodeId) {
+        self.under_way.remove(&peer);
+    }
+
+    /// The batches whose slots are not learned yet.
+    pub(super) fn into_batches(self) -> impl Iterator<Item = (Slot, Bytes)> {
+        self.open.into_iter().filter_map(|(slot, open)| match open.value {
+            Value::Batch(batch) => Some((slot, batch)),
+            _ => None,
+        })
+    }
+}

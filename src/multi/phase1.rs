@@ -1,0 +1,130 @@
+//! Phase 1 under one id: the promises gathered so far, and what they oblige to (protocol 1.4 to 1.7).
+//!
+//! Invariants: G1 a promise counts for a slot only when its pages cover the slot without a gap and do not call it unknown.
+//! G2 `recovery_through` and the values to recover take in every promise received under the id, counted or not.
+
+use super::membership::Memberships;
+use super::message::Page;
+use super::record::Value;
+use super::slot::{Interval, Slot, Time};
+use crate::paxos::{NodeId, ProposalId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The promises under one id.
+#[derive(Debug)]
+pub(super) struct Phase1 {
+    pub(super) id: ProposalId,
+    /// The campaign is given up then, unless another page arrives.
+    pub(super) expires: Time,
+    /// Voters that refused the id.
+    pub(super) nacked: BTreeSet<NodeId>,
+    promises: BTreeMap<NodeId, Promise>,
+}
+
+#[derive(Debug, Default)]
+struct Promise {
+    chosen_through: Slot,
+    pages: BTreeMap<Slot, Page>,
+}
+
+impl Promise {
+    /// From which slot on the pages cover everything, or `None` while the last page is missing.
+    fn covers_from(&self) -> Option<Slot> {
+        let mut pages = self.pages.values().rev();
+        let mut first = pages.next().filter(|page| page.covers.last == Slot::MAX)?.covers.first;
+        for page in pages {
+            if page.covers.last.next() != first {
+                break;
+            }
+            first = page.covers.first;
+        }
+        Some(first)
+    }
+
+    /// Whether it counts for `slot` (G1).
+    fn counts_for(&self, slot: Slot) -> bool {
+        self.covers_from().is_some_and(|first| first <= slot) && !self.calls_unknown(slot)
+    }
+
+    fn calls_unknown(&self, slot: Slot) -> bool {
+        self.pages.values().flat_map(|page| &page.unknown).any(|unknown| unknown.contains(slot))
+    }
+}
+
+impl Phase1 {
+    pub(super) fn new(id: ProposalId, expires: Time) -> Self {
+        Self { id, expires, nacked: BTreeSet::new(), promises: BTreeMap::new() }
+    }
+
+    /// Takes a page in; a repeat changes nothing.
+    pub(super) fn gather(&mut self, from: NodeId, chosen_through: Slot, page: Page) {
+        let promise = self.promises.entry(from).or_default();
+        promise.chosen_through = promise.chosen_through.max(chosen_through);
+        promise.pages.entry(page.covers.first).or_insert(page);
+    }
+
+    /// The highest slot that any promise says is chosen, with who said so.
+    pub(super) fn chosen_through(&self) -> Option<(Slot, NodeId)> {
+        self.promises.iter().map(|(node, promise)| (promise.chosen_through, *node)).max()
+    }
+
+    /// The last slot that has to be recovered before clients' batches may go above it (1.7).
+    pub(super) fn recovery_through(&self) -> Slot {
+        let chosen = self.promises.values().map(|promise| promise.chosen_through);
+        let reported = self.promises.values().flat_map(|promise| promise.pages.values()).flat_map(|page| {
+            let entries = page.entries.iter().map(|(slot, _, _)| *slot);
+            let unknown = page.unknown.iter().map(|unknown| match unknown {
+                Interval { first, last: Slot::MAX } => first.minus(1),
+                Interval { last, .. } => *last,
+            });
+            entries.chain(unknown)
+        });
+        chosen.chain(reported).max().unwrap_or(Slot::ZERO)
+    }
+
+    /// The value of the highest id that any promise reports, by slot (1.7).
+    pub(super) fn values(&self) -> BTreeMap<Slot, Value> {
+        let mut highest: BTreeMap<Slot, (ProposalId, &Value)> = BTreeMap::new();
+        let entries =
+            self.promises.values().flat_map(|promise| promise.pages.values()).flat_map(|page| &page.entries);
+        for (slot, id, value) in entries {
+            let best = highest.entry(*slot).or_insert((*id, value));
+            if best.0 < *id {
+                *best = (*id, value);
+            }
+        }
+        highest.into_iter().map(|(slot, (_, value))| (slot, value.clone())).collect()
+    }
+
+    /// Whether a phase-1 quorum of the membership that governs `slot` has promised for it.
+    pub(super) fn is_won_for(&self, slot: Slot, memberships: &Memberships) -> bool {
+        let counted: BTreeSet<NodeId> = self
+            .promises
+            .iter()
+            .filter(|(_, promise)| promise.counts_for(slot))
+            .map(|(node, _)| *node)
+            .collect();
+        memberships.governing(slot).is_some_and(|membership| membership.is_phase1_quorum(&counted))
+    }
+
+    /// Whether phase 1 is won for every slot above `chosen_through`.
+    pub(super) fn is_won_above(&self, chosen_through: Slot, memberships: &Memberships) -> bool {
+        let recovery_through = self.recovery_through();
+        let mut slot = chosen_through.next();
+        while slot <= recovery_through {
+            if !self.is_won_for(slot, memberships) {
+                return false;
+            }
+            slot = slot.next();
+        }
+        self.is_won_for(recovery_through.max(chosen_through).next(), memberships)
+    }
+
+    /// Whether so many voters refused that no phase-1 quorum for `slot` is left.
+    pub(super) fn is_lost(&self, slot: Slot, memberships: &Memberships) -> bool {
+        memberships.governing(slot).is_none_or(|membership| {
+            let left = membership.voting().filter(|node| !self.nacked.contains(node)).collect();
+            !membership.is_phase1_quorum(&left)
+        })
+    }
+}
