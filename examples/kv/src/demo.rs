@@ -149,7 +149,7 @@ async fn load(
     pin_mut!(writes);
 
     let mut acknowledged = 0;
-    let mut killed = None;
+    let mut killed: Option<(usize, Instant)> = None;
     let mut failover = None;
     while let Some(sent) = timeout(HANG, writes.try_next()).await.map_err(|_| hangs("the load"))?? {
         acknowledged += 1;
