@@ -1,4 +1,0 @@
-//! Placeholder.
-/// Placeholder.
-#[derive(Debug)]
-pub struct FileStorage;

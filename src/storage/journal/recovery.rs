@@ -1,0 +1,247 @@
+//! Recovery: reads the journal from its first group to its last, and tells a torn write from damage (protocol 11.2 to 11.4).
+//!
+//! Every header was written after all before it was flushed. So what is wrong below a valid header is rot, and stays where
+//! it is; only behind the last valid group can a write be torn, and only that is cut off.
+
+use super::group::{ALIGNMENT, Header};
+use super::index::Index;
+use super::segment::{self, Segment};
+use super::{Damage, Found, Position, Replayed, Stamp};
+use crate::multi::{Log, Sequence, Slot};
+use crate::storage::disk::{Access, Disk};
+use crate::storage::{StorageError, record};
+use std::path::Path;
+
+/// The fold so far.
+#[derive(Debug)]
+pub(super) struct Replay {
+    pub(super) log: Log,
+    pub(super) written: Sequence,
+    pub(super) sequence: u64,
+    pub(super) previous_crc: u32,
+    pub(super) facts: u64,
+    pub(super) sealed: bool,
+    /// Where the last group ends.
+    pub(super) end: Position,
+    damage: Vec<Damage>,
+    index: Index,
+    /// The last group, while it is open whether its damaged body was torn or has rotted.
+    held: Option<Header>,
+    /// Something stands behind the last group.
+    rest: bool,
+    last_segment: u64,
+}
+
+impl Replay {
+    /// Folds the journal, up to `until` if that is known; all before it was flushed then. Changes nothing.
+    pub(super) fn run(
+        disk: &dyn Disk,
+        dir: &Path,
+        stamp: Stamp,
+        index: Index,
+        until: Option<Position>,
+    ) -> Result<Self, StorageError> {
+        let numbers = segment::list(disk, dir)?;
+        let (Some(first), Some(last)) = (numbers.first(), numbers.last()) else {
+            let what = "the journal is gone".to_owned();
+            return Err(StorageError::Corrupt { path: dir.to_path_buf(), offset: 0, what });
+        };
+        let mut replay = Self {
+            log: Log::default(),
+            written: Sequence::default(),
+            sequence: 0,
+            previous_crc: 0,
+            facts: 0,
+            sealed: true,
+            end: Position { segment: *first, offset: segment::HEADER_BYTES },
+            damage: Vec::new(),
+            index,
+            held: None,
+            rest: false,
+            last_segment: *last,
+        };
+        let mut content = Vec::new();
+        for number in numbers {
+            let segment = Segment::open(disk, dir, number, Access::Read)?;
+            segment.read(0, segment.bytes, &mut content)?;
+            if !segment.check(&content, stamp)? {
+                replay.damage.push(Damage::SegmentHeader { segment: number });
+            }
+            replay.fold_segment(&segment, &content, stamp, until)?;
+        }
+        replay.finish(until.is_some());
+        Ok(replay)
+    }
+
+    fn fold_segment(
+        &mut self,
+        segment: &Segment,
+        content: &[u8],
+        stamp: Stamp,
+        until: Option<Position>,
+    ) -> Result<(), StorageError> {
+        let mut at = segment::HEADER_BYTES;
+        while let Some((header, crc)) = self.next_header(segment, content, at, stamp, until) {
+            at = header.end();
+            self.take(header, crc, segment, content)?;
+        }
+        self.rest |= content.get(at..).is_some_and(|rest| rest.iter().any(|byte| *byte != 0));
+        Ok(())
+    }
+
+    /// The first valid header at or behind `at` that has not been passed already.
+    fn next_header(
+        &self,
+        segment: &Segment,
+        content: &[u8],
+        at: usize,
+        stamp: Stamp,
+        until: Option<Position>,
+    ) -> Option<(Header, u32)> {
+        let places = (at..content.len()).step_by(ALIGNMENT).map(|offset| segment.at(offset));
+        let places = places.take_while(|place| until.is_none_or(|until| *place < until));
+        let mut headers = places.filter_map(|place| Header::read(content, 0, place, stamp));
+        headers.find(|(header, _)| header.sequence > self.sequence)
+    }
+
+    /// Folds the group of `header`, which proves that all before it was flushed.
+    fn take(
+        &mut self,
+        header: Header,
+        crc: u32,
+        segment: &Segment,
+        content: &[u8],
+    ) -> Result<(), StorageError> {
+        if let Some(held) = self.held.take() {
+            self.lose_group(&held);
+        }
+        if header.sequence != self.sequence + 1 || header.previous_crc != self.previous_crc {
+            self.damage.push(Damage::Header(self.end));
+            self.lose_all_open();
+        }
+        let facts_missing = header.facts != self.facts.saturating_add(header.own_facts());
+        if facts_missing {
+            self.doubt();
+        }
+        self.end = segment.at(header.end());
+        self.sequence = header.sequence;
+        self.previous_crc = crc;
+        self.facts = header.facts;
+        self.sealed = header.is_seal();
+        self.rest = false;
+        let Some(mut body) = header.body(content, 0) else {
+            self.held = Some(header);
+            return Ok(());
+        };
+        while !body.is_empty() {
+            let (_, record) = record::decode(&mut body).map_err(|_| StorageError::Corrupt {
+                path: segment.path.clone(),
+                offset: header.synced.offset as u64,
+                what: "a record of an intact group cannot be decoded".to_owned(),
+            })?;
+            self.log.apply(&record);
+        }
+        self.index.add(&header);
+        self.believe(&header);
+        Ok(())
+    }
+
+    /// What a header proves by itself.
+    fn believe(&mut self, header: &Header) {
+        self.written = self.written.max(header.written);
+        if let Some(promised) = header.promised {
+            self.log.raise_promise(promised);
+        }
+    }
+
+    /// Ends the fold: judges what stands behind the last group.
+    fn finish(&mut self, all_flushed: bool) {
+        // A segment is begun after the last group of the one before it was sealed.
+        let seal_is_missing = self.end.segment < self.last_segment && !self.sealed;
+        let Some(held) = self.held.take() else {
+            if seal_is_missing && !all_flushed {
+                self.lose_header_in_doubt();
+            } else if self.rest && !all_flushed {
+                self.damage.push(Damage::TornTail(self.end));
+            }
+            return;
+        };
+        if all_flushed || self.rest || seal_is_missing {
+            self.lose_group(&held);
+            if !all_flushed {
+                self.lose_header_in_doubt();
+            }
+        } else {
+            self.damage.push(Damage::TornTail(held.synced));
+            self.end = held.synced;
+            self.sequence = held.sequence - 1;
+            self.previous_crc = held.previous_crc;
+            self.facts = self.facts.saturating_sub(held.own_facts());
+        }
+    }
+
+    /// A good header with a bad body (11.4): its slots are unknown.
+    fn lose_group(&mut self, header: &Header) {
+        self.damage.push(Damage::Body(header.synced));
+        for run in header.runs.iter().filter(|run| run.kind.has_slot()) {
+            for nth in 0..run.count {
+                self.log.lose(run.first.plus(nth));
+            }
+            self.index.lose(run.first, run.first.plus(run.count.saturating_sub(1)));
+        }
+        if header.own_facts() > 0 {
+            self.doubt();
+        }
+        self.believe(header);
+    }
+
+    /// A bad header (11.4): every open slot is unknown.
+    fn lose_all_open(&mut self) {
+        self.log.lose_all_open();
+        self.index.lose(self.log.chosen_through().next(), Slot::MAX);
+    }
+
+    /// A group was written behind the last one that is left, and no later header says what was promised in it.
+    fn lose_header_in_doubt(&mut self) {
+        self.damage.push(Damage::Header(self.end));
+        self.lose_all_open();
+        self.doubt();
+    }
+
+    fn doubt(&mut self) {
+        if !self.damage.contains(&Damage::InDoubt) {
+            self.damage.push(Damage::InDoubt);
+        }
+    }
+
+    /// Zeroes what stands behind the last group, durably (11.3), and opens the segment that goes on.
+    pub(super) fn cut(&self, disk: &dyn Disk, dir: &Path) -> Result<Segment, StorageError> {
+        let mut content = Vec::new();
+        let mut last = Segment::open(disk, dir, self.end.segment, Access::Write)?;
+        for number in segment::list(disk, dir)?.into_iter().filter(|number| *number >= self.end.segment) {
+            let segment = Segment::open(disk, dir, number, Access::Write)?;
+            segment.read(0, segment.bytes, &mut content)?;
+            let start = if number == self.end.segment { self.end.offset } else { segment::HEADER_BYTES };
+            segment.zero(start, &content)?;
+            last = segment;
+        }
+        Ok(last)
+    }
+
+    pub(super) fn into_replayed(self) -> Replayed {
+        Replayed { log: self.log, written: self.written, damage: self.damage }
+    }
+}
+
+/// Whether there are segments in `dir`, and whether anything stands in them.
+pub(super) fn look(disk: &dyn Disk, dir: &Path) -> Result<Option<Found>, StorageError> {
+    let mut found = None;
+    let mut content = Vec::new();
+    for number in segment::list(disk, dir)? {
+        let segment = Segment::open(disk, dir, number, Access::Read)?;
+        segment.read(0, segment.bytes, &mut content)?;
+        let used = content.get(segment::HEADER_BYTES..).is_some_and(|rest| rest.iter().any(|byte| *byte != 0));
+        found = Some(if used || found == Some(Found::Used) { Found::Used } else { Found::Unused });
+    }
+    Ok(found)
+}
