@@ -10,7 +10,7 @@ use synod::{ProposeError, ReadError, StopCause};
 
 /// Why a request was not served.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum HttpError {
+pub(crate) enum HttpError {
     #[error(transparent)]
     Propose(#[from] ProposeError),
     #[error(transparent)]
