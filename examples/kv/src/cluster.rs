@@ -126,10 +126,10 @@ impl Cluster {
     pub(crate) async fn caught_up(&mut self, node: usize) -> Result<(), Failure> {
         loop {
             let leader = self.leader().await?;
-            if let [Some(behind), Some(ahead)] = [self.status(node).await, self.status(leader).await] {
-                if behind.applied >= ahead.applied {
-                    return Ok(());
-                }
+            if let [Some(behind), Some(ahead)] = [self.status(node).await, self.status(leader).await]
+                && behind.applied >= ahead.applied
+            {
+                return Ok(());
             }
             self.look_after()?;
             sleep(LOOK_AGAIN).await;
@@ -140,10 +140,10 @@ impl Cluster {
     pub(crate) async fn digests(&mut self) -> Result<Vec<String>, Failure> {
         loop {
             let statuses: Option<Vec<_>> = self.statuses().await?.into_iter().collect();
-            if let Some(statuses) = statuses {
-                if statuses.windows(2).all(|pair| pair[0].applied == pair[1].applied) {
-                    return Ok(statuses.into_iter().map(|status| status.digest).collect());
-                }
+            if let Some(statuses) = statuses
+                && statuses.windows(2).all(|pair| pair[0].applied == pair[1].applied)
+            {
+                return Ok(statuses.into_iter().map(|status| status.digest).collect());
             }
             sleep(LOOK_AGAIN).await;
         }

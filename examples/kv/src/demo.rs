@@ -56,10 +56,16 @@ struct Report {
 /// Tells the story. Fails if a write is lost, digests differ, or anything hangs.
 pub(crate) async fn demo(options: Options) -> Result<(), Failure> {
     let table = table::read(options.input.as_deref())?;
-    let temporary = options.dir.is_none().then(cluster::temporary).transpose()?;
-    let directory = options.dir.as_deref().or(temporary.as_ref().map(|directory| directory.path()));
+    let temporary;
+    let directory = match &options.dir {
+        Some(directory) => directory,
+        None => {
+            temporary = cluster::temporary()?;
+            temporary.path()
+        }
+    };
     let report = tokio::select! {
-        report = story(&options, &table, directory.unwrap_or(Path::new("."))) => report?,
+        report = story(&options, &table, directory) => report?,
         () = interrupted() => return Err(Failure::Failed("the demo was interrupted".into())),
     };
     if options.json {

@@ -275,6 +275,7 @@ fn versions<'a>(tags: impl Iterator<Item = &'a EntityTag>) -> Tags {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use actix_web::http::header::HeaderName;

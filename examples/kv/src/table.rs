@@ -43,6 +43,7 @@ fn parse(text: &str, name: &str) -> Result<Table, Failure> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
 
