@@ -9,10 +9,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A free port below those of outgoing connections, and another one at every call.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = 12_000 + (std::process::id() % 250) as u16 * 30;
     loop {
@@ -23,23 +23,23 @@ pub fn free_port() -> u16 {
     }
 }
 
-pub fn kv() -> Command {
+pub(crate) fn kv() -> Command {
     Command::new(env!("CARGO_BIN_EXE_kv"))
 }
 
 /// What `kv serve` is told.
 #[derive(Clone)]
-pub struct Node {
-    pub id: u64,
-    pub cluster: &'static str,
-    pub listen: u16,
-    pub http: u16,
-    pub peers: Vec<(u64, u16)>,
-    pub flags: Vec<&'static str>,
+pub(crate) struct Node {
+    pub(crate) id: u64,
+    pub(crate) cluster: &'static str,
+    pub(crate) listen: u16,
+    pub(crate) http: u16,
+    pub(crate) peers: Vec<(u64, u16)>,
+    pub(crate) flags: Vec<&'static str>,
 }
 
 /// A cluster of `size` nodes that are not started yet.
-pub fn nodes(size: u64) -> Vec<Node> {
+pub(crate) fn nodes(size: u64) -> Vec<Node> {
     let peers: Vec<_> = (1..=size).map(|id| (id, free_port())).collect();
     let node = |&(id, listen)| Node {
         id,
@@ -54,7 +54,7 @@ pub fn nodes(size: u64) -> Vec<Node> {
 
 impl Node {
     /// `kv serve` in `dir`.
-    pub fn command(&self, dir: &Path) -> Command {
+    pub(crate) fn command(&self, dir: &Path) -> Command {
         let mut command = kv();
         command.args(["serve", "--id", &self.id.to_string(), "--cluster", self.cluster]);
         command.args(["--listen", &format!("127.0.0.1:{}", self.listen)]);
@@ -68,7 +68,7 @@ impl Node {
     }
 
     /// Starts it, and waits for its line.
-    pub fn start(&self, dir: &Path) -> Running {
+    pub(crate) fn start(&self, dir: &Path) -> Running {
         let mut process = self.command(dir).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -80,9 +80,9 @@ impl Node {
 }
 
 /// A node that runs until this is dropped.
-pub struct Running {
-    pub http: u16,
-    pub process: Child,
+pub(crate) struct Running {
+    pub(crate) http: u16,
+    pub(crate) process: Child,
 }
 
 impl Drop for Running {
@@ -93,11 +93,11 @@ impl Drop for Running {
 }
 
 impl Running {
-    pub fn ask(&self, method: &str, path: &str) -> Answer {
+    pub(crate) fn ask(&self, method: &str, path: &str) -> Answer {
         self.send(method, path, &[], b"")
     }
 
-    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let mut stream = TcpStream::connect(("127.0.0.1", self.http)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: kv\r\nConnection: close\r\n");
@@ -114,13 +114,13 @@ impl Running {
     }
 
     /// Waits until a leader is known here.
-    pub fn ready(self) -> Self {
+    pub(crate) fn ready(self) -> Self {
         eventually(|| self.ask("GET", "/health").status == 200);
         self
     }
 
     /// Ends it as a service manager does.
-    pub fn terminate(mut self) -> Option<i32> {
+    pub(crate) fn terminate(mut self) -> Option<i32> {
         let kill = Command::new("kill").arg(self.process.id().to_string()).status().unwrap();
         assert!(kill.success());
         exit_code(&mut self.process)
@@ -128,12 +128,12 @@ impl Running {
 }
 
 /// Waits for a process that is about to end.
-pub fn exit_code(process: &mut Child) -> Option<i32> {
+pub(crate) fn exit_code(process: &mut Child) -> Option<i32> {
     eventually(|| process.try_wait().unwrap().is_some());
     process.wait().unwrap().code()
 }
 
-pub fn eventually(mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(mut holds: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !holds() {
         assert!(begin.elapsed() < PATIENCE, "it does not come true");
@@ -142,10 +142,10 @@ pub fn eventually(mut holds: impl FnMut() -> bool) {
 }
 
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
@@ -156,20 +156,20 @@ impl Answer {
         Self { status, head, body: bytes[end + 4..].to_vec() }
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    pub fn etag(&self) -> &str {
+    pub(crate) fn etag(&self) -> &str {
         self.header("etag").expect("an ETag")
     }
 
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).expect("JSON")
     }
 
-    pub fn error(&self) -> String {
+    pub(crate) fn error(&self) -> String {
         assert!(self.json()["message"].is_string());
         self.json()["error"].as_str().expect("an error").into()
     }
