@@ -7,7 +7,7 @@ use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fs, io};
 use tokio::process::{Child, Command};
 use tokio::time::sleep;
@@ -74,10 +74,15 @@ impl Cluster {
         Ok(())
     }
 
-    /// Ends the process of `node` with SIGKILL: it has no time for a last word.
-    pub(crate) fn kill(&mut self, node: usize) -> Result<(), Failure> {
-        let Some(mut process) = self.nodes[node].process.take() else { return Ok(()) };
-        process.start_kill().map_err(|error| failed("kill a node", &error))
+    /// Ends the process of `node` with SIGKILL: it has no time for a last word. Gives the time of the signal.
+    pub(crate) async fn kill(&mut self, node: usize) -> Result<Instant, Failure> {
+        let LocalNode { id, process, .. } = &mut self.nodes[node];
+        let mut killed =
+            process.take().ok_or_else(|| Failure::Failed(format!("node {id} is down already")))?;
+        killed.start_kill().map_err(|error| failed("kill a node", &error))?;
+        let at = Instant::now();
+        killed.wait().await.map_err(|error| failed("wait for a killed node", &error))?;
+        Ok(at)
     }
 
     /// Ends all processes and waits until they are gone.
