@@ -35,10 +35,14 @@ pub struct Acceptor {
     log: Log,
     /// The newest write asked for.
     sequence: Sequence,
+    /// The newest write that is durable.
+    durable: Sequence,
     /// Folded, but not yet part of a write: facts that may be lost, such as a watermark.
     unwritten: Vec<Record>,
     formation: Option<Formation>,
+    /// The first one is under way if `reading`.
     reads: VecDeque<Read>,
+    reading: bool,
     strangers: usize,
 }
 
@@ -49,6 +53,10 @@ struct Read {
     bytes_max: usize,
     /// The peer that asked, or the own learner.
     to: Option<NodeId>,
+    /// How far the log had learned when it was asked for: beyond, the storage may hold what was only accepted.
+    through: Slot,
+    /// The storage knows all through there once this write is durable.
+    after: Sequence,
 }
 
 impl Acceptor {
@@ -69,9 +77,11 @@ impl Acceptor {
             limits,
             log,
             sequence,
+            durable: sequence,
             unwritten: Vec::new(),
             formation,
             reads: VecDeque::new(),
+            reading: false,
             strangers: 0,
         }
     }
@@ -91,7 +101,10 @@ impl Acceptor {
         match input {
             AcceptorInput::Start => self.start(now, out),
             AcceptorInput::Message { from, message } => self.on_message(from, message, out),
-            AcceptorInput::Persisted { .. } => {}
+            AcceptorInput::Persisted { sequence } => {
+                self.durable = sequence;
+                self.ask_storage(out);
+            }
             AcceptorInput::ReadBack { entries } => self.on_read_back(entries, out),
             AcceptorInput::Store { first, values } => self.on_store(first, values, out),
             AcceptorInput::Replay { from } => self.on_replay(from, out),
@@ -351,45 +364,39 @@ impl Acceptor {
 
     fn on_catch_up(&mut self, to: NodeId, from: Slot, bytes_max: usize, out: &mut Vec<Effect>) {
         let bytes_max = bytes_max.min(self.limits.catch_up_bytes_max);
-        if from > self.log.chosen_through() || self.log.entry(from).is_some() {
-            self.answer_read(Read { from, bytes_max, to: Some(to) }, Vec::new(), out);
-        } else {
-            self.read(Read { from, bytes_max, to: Some(to) }, out);
-        }
+        self.serve(from, bytes_max, Some(to), out);
     }
 
     fn on_replay(&mut self, from: Slot, out: &mut Vec<Effect>) {
-        let read = Read { from, bytes_max: self.limits.catch_up_bytes_max, to: None };
-        if from > self.log.chosen_through() || self.log.entry(from).is_some() {
+        let bytes_max = self.limits.catch_up_bytes_max;
+        self.serve(from, bytes_max, None, out);
+    }
+
+    /// Answers from memory, or queues a read of durable entries; one runs at a time.
+    fn serve(&mut self, from: Slot, bytes_max: usize, to: Option<NodeId>, out: &mut Vec<Effect>) {
+        let read = Read { from, bytes_max, to, through: self.log.chosen_through(), after: self.sequence };
+        if read.from > self.log.chosen_through() || self.log.entry(read.from).is_some() {
             self.answer_read(read, Vec::new(), out);
-        } else {
-            self.read(read, out);
+        } else if self.reads.len() < READS_MAX || read.to.is_none() {
+            self.reads.push_back(read);
+            self.ask_storage(out);
         }
     }
 
-    /// Queues a read of durable entries; one runs at a time.
-    fn read(&mut self, read: Read, out: &mut Vec<Effect>) {
-        let own = read.to.is_none();
-        if self.reads.contains(&read) || (self.reads.len() >= READS_MAX && !own) {
+    fn ask_storage(&mut self, out: &mut Vec<Effect>) {
+        let Some(read) = self.reads.front().filter(|read| !self.reading && read.after <= self.durable) else {
             return;
-        }
-        self.reads.push_back(read);
-        if self.reads.len() == 1 {
-            self.ask_storage(read, out);
-        }
-    }
-
-    fn ask_storage(&self, read: Read, out: &mut Vec<Effect>) {
-        let slots = read.from..self.log.chosen_through().next();
+        };
+        let slots = read.from..read.through.next();
         out.push(Effect::Read { slots, bytes_max: read.bytes_max });
+        self.reading = true;
     }
 
     fn on_read_back(&mut self, entries: Vec<(Slot, Entry)>, out: &mut Vec<Effect>) {
         let Some(read) = self.reads.pop_front() else { return };
+        self.reading = false;
         self.answer_read(read, entries, out);
-        if let Some(next) = self.reads.front().copied() {
-            self.ask_storage(next, out);
-        }
+        self.ask_storage(out);
     }
 
     /// Answers with `entries` and, behind them, what memory holds.

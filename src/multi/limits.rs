@@ -4,21 +4,32 @@ use std::time::Duration;
 
 /// How much a role may keep, and how long it waits. The defaults and their reasons stand at the node's `Config`.
 #[derive(Clone, Debug)]
-#[allow(missing_docs)]
 pub struct Limits {
+    /// How long a campaign may take without a page of a promise arriving.
     pub campaign_timeout: Duration,
-    pub campaign_pause_max: Duration,
+    /// When an open slot is sent again.
     pub resend: Duration,
+    /// The longest time between two sendings of a slot.
     pub resend_max: Duration,
+    /// How long a peer may take to answer a request for entries.
     pub catch_up_timeout: Duration,
+    /// How long to wait for the other initial members before asking them again.
     pub form_retry: Duration,
+    /// Slots that may be open at a time; the membership's α bounds them too.
     pub open_slots_max: u64,
+    /// Bytes of values that may be under way to a peer without an answer.
     pub unacknowledged_bytes_max: usize,
+    /// The largest message, about.
     pub frame_bytes_max: usize,
+    /// Values in one answer to a request for entries.
     pub catch_up_bytes_max: usize,
+    /// Learned entries kept in memory.
     pub cache_bytes_max: usize,
+    /// Bytes of accepted entries above what is learned.
     pub ahead_bytes_max: usize,
+    /// How many slots above what is learned an entry may be accepted.
     pub ahead_slots_max: u64,
+    /// A leader whose oldest open slot is older than this falls silent (8.3).
     pub open_slot_age_max: Duration,
 }
 
@@ -26,7 +37,6 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             campaign_timeout: Duration::from_millis(500),
-            campaign_pause_max: Duration::from_secs(2),
             resend: Duration::from_millis(100),
             resend_max: Duration::from_secs(1),
             catch_up_timeout: Duration::from_millis(300),

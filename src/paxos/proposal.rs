@@ -94,3 +94,32 @@ impl fmt::Debug for ProposalId {
         write!(f, "p{}.{}", self.number, self.node)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u64, node: u64) -> ProposalId {
+        ProposalId::new(number, NodeId::new(node))
+    }
+
+    #[test]
+    fn the_number_orders_before_the_node() {
+        assert!(id(1, 9) < id(2, 1));
+        assert!(id(2, 1) < id(2, 9));
+    }
+
+    #[test]
+    fn the_id_above_is_the_next_number_of_that_node() {
+        assert_eq!(ProposalId::above(4, NodeId::new(7)), Ok(id(5, 7)));
+    }
+
+    #[test]
+    fn there_is_no_id_above_the_highest_number() {
+        let max = ProposalId::NUMBER_MAX;
+        assert_eq!(ProposalId::above(max - 1, NodeId::new(7)), Ok(id(max, 7)));
+        assert_eq!(ProposalId::above(max, NodeId::new(7)), Err(ProposalIdExhausted { highest: max }));
+        assert!(id(max, 7).is_well_formed());
+        assert!(!id(max + 1, 7).is_well_formed());
+    }
+}
