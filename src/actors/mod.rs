@@ -1,1 +1,228 @@
-//! The actors.
+//! The actors: one node's roles, each behind a queue, on one arbiter.
+//!
+//! ```text
+//!   handles, any thread                 the node's arbiter                            peers
+//!                        ┌──────────────────────────────────────────────┐
+//!   propose, read ──────►│ ProposerActor ── Accept, Forward ────────────┼──┐
+//!                        │   │  ▲ Learned, Briefing                     │  │
+//!                        │   │  │                                       │  ▼
+//!                        │   │ AcceptorActor ── Accepted, Promise ──────┼─► Transport
+//!                        │   │  │   │ group          (after the append) │  ▲    │
+//!                        │   │  │   └──► Storage::append, one at a time │  │    │
+//!                        │   │  ▼ Learned                               │  │    │ Inbox
+//!   replies      ◄───────┼─ LearnerActor ── CatchUp, ForwardAnswer ─────┼──┤    │
+//!                        │   ▲ callers of a batch                       │  │    │
+//!   leadership   ◄───────┼─ HeartbeatActor ── Heartbeat, PrePrepare ────┼──┘    │
+//!   shutdown    ────────►│   ▲ starts, watches, rebuilds, stops         │       │
+//!                        │   └──────────────── arrivals ────────────────┼───────┘
+//!                        └──────────────────────────────────────────────┘
+//! ```
+//!
+//! A role is [`crate::multi`]'s; what it wants done is data, and [`carry_out`] is the one place that does it. The queues are
+//! kept by the supervisor ([`wires`]); a turn of an actor is bounded ([`pump`]); a role that panicked is built anew from
+//! what is durable ([`roster`]).
+
+mod acceptor;
+mod alarm;
+mod carry_out;
+mod clients;
+mod heartbeat;
+mod learner;
+mod proposer;
+mod pump;
+mod roster;
+mod waiter;
+mod wires;
+
+pub(crate) use clients::command_bytes_max;
+pub(crate) use roster::Factory;
+pub(crate) use waiter::{Outcome, ReadCall, UNKNOWN, Waiter};
+pub(crate) use wires::{AcceptorMail, HeartbeatMail, LearnerMail, ProposerMail};
+
+use crate::multi::{Identity, Limits, ProtocolRange};
+use crate::node::shared::Shared;
+use crate::node::{Config, StartError, StateMachine, StopCause};
+use crate::storage::{Recovered, Start, Storage};
+use crate::timer::{Timer, TokioTimer};
+use crate::transport::{Arrival, Inbox, Transport, TransportError};
+use actix::Actor;
+use futures::FutureExt;
+use futures::channel::mpsc;
+use futures::future::BoxFuture;
+use heartbeat::{End, HeartbeatActor};
+use pump::Desk;
+use roster::{Roster, election};
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use wires::{Board, Queue, Wires};
+
+/// All that it takes to start a node.
+pub(crate) struct Setup<S> {
+    pub(crate) config: Config,
+    pub(crate) start: Start,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) timer: Option<Arc<dyn Timer>>,
+    pub(crate) factory: Factory<S>,
+    /// Of all jitter; random if not given.
+    pub(crate) seed: Option<u64>,
+}
+
+/// The lines into a node that runs.
+pub(crate) struct Lines<S: StateMachine> {
+    pub(crate) proposer: mpsc::UnboundedSender<ProposerMail<S>>,
+    #[cfg_attr(not(any(test, feature = "testing")), allow(dead_code))]
+    pub(crate) acceptor: mpsc::UnboundedSender<AcceptorMail>,
+    pub(crate) learner: mpsc::UnboundedSender<LearnerMail<S>>,
+    pub(crate) heartbeat: mpsc::UnboundedSender<HeartbeatMail>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl<S: StateMachine> Clone for Lines<S> {
+    fn clone(&self) -> Self {
+        Self {
+            proposer: self.proposer.clone(),
+            acceptor: self.acceptor.clone(),
+            learner: self.learner.clone(),
+            heartbeat: self.heartbeat.clone(),
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+/// Opens the storage and starts a node on this thread's arbiter.
+pub(crate) async fn launch<S: StateMachine>(setup: Setup<S>) -> Result<Lines<S>, StartError> {
+    let Setup { config, start, transport, storage, timer, factory, seed } = setup;
+    let recovered = storage.open(config.owner.clone(), start).await?;
+    if let Some(reason) = recovered.log.abstains() {
+        tracing::warn!(node = %config.owner.node, %reason, "votes no more");
+    }
+    let identity = identity(&recovered);
+    let (inbox, arrivals) = Inbox::channel(identity.clone(), config.inbox_bytes_max);
+    let mut running = Arc::clone(&transport).run(inbox);
+    if let Some(error) = fails_at_once(&mut running).await {
+        // The transport's error is the one to tell.
+        let _ = storage.close().await;
+        return Err(error.into());
+    }
+    let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(config.owner.node));
+    let (proposer, acceptor, learner, heartbeat) = (Queue::new(), Queue::new(), Queue::new(), Queue::new());
+    let shared = Shared::new(config.credits);
+    let wires = Rc::new(Wires {
+        limits: limits(&config),
+        identity,
+        config,
+        timer: timer.unwrap_or_else(|| Arc::new(TokioTimer::default())),
+        transport,
+        storage,
+        proposer: proposer.sender.clone(),
+        acceptor: acceptor.sender.clone(),
+        learner: learner.sender.clone(),
+        heartbeat: heartbeat.sender.clone(),
+        shared: Arc::clone(&shared),
+        board: Board::default(),
+        writing: Default::default(),
+        forwarded: Arc::default(),
+    });
+    let roster = Roster {
+        wires: Rc::clone(&wires),
+        factory,
+        seed,
+        proposer: proposer.receiver,
+        acceptor: acceptor.receiver,
+        learner: learner.receiver,
+        rebuilt: VecDeque::new(),
+    };
+    roster.start(recovered);
+    let transport = actix_rt::spawn(carry(running, heartbeat.sender.clone()));
+    supervisor(wires, roster, arrivals, transport, &heartbeat).start();
+    Ok(Lines {
+        proposer: proposer.sender,
+        acceptor: acceptor.sender,
+        learner: learner.sender,
+        heartbeat: heartbeat.sender,
+        shared,
+    })
+}
+
+fn supervisor<S: StateMachine>(
+    wires: Rc<Wires<S>>,
+    roster: Roster<S>,
+    arrivals: mpsc::UnboundedReceiver<Arrival>,
+    transport: actix_rt::task::JoinHandle<()>,
+    queue: &Queue<HeartbeatMail>,
+) -> HeartbeatActor<S> {
+    let now = wires.timer.now();
+    HeartbeatActor {
+        election: election(&wires.config, roster.seed),
+        desk: Desk::new(wires),
+        roster,
+        arrivals,
+        transport,
+        queue: Rc::clone(&queue.receiver),
+        admissions: BTreeMap::new(),
+        tickets: 0,
+        rebuilding: None,
+        pings: VecDeque::new(),
+        next_ping: now,
+        healthy: true,
+        end: End::Open,
+    }
+}
+
+type Running = BoxFuture<'static, Result<(), TransportError>>;
+
+/// A transport that cannot even begin fails the start.
+async fn fails_at_once(running: &mut Running) -> Option<TransportError> {
+    let first = std::future::poll_fn(|task| Poll::Ready(running.poll_unpin(task))).await;
+    match first {
+        Poll::Ready(Err(error)) => Some(error),
+        Poll::Ready(Ok(())) => Some(ended()),
+        Poll::Pending => None,
+    }
+}
+
+async fn carry(running: Running, supervisor: mpsc::UnboundedSender<HeartbeatMail>) {
+    let error = running.await.err().unwrap_or_else(ended);
+    // A supervisor that has gone has stopped the node.
+    let _ = supervisor.unbounded_send(HeartbeatMail::Stop(StopCause::Transport(Arc::new(error))));
+}
+
+fn ended() -> TransportError {
+    TransportError::Other {
+        what: "the transport has ended".to_owned(),
+        source: "it runs until dropped".into(),
+    }
+}
+
+fn identity(recovered: &Recovered) -> Identity {
+    Identity {
+        owner: recovered.owner.clone(),
+        disk: recovered.disk,
+        incarnations: recovered.incarnations.clone(),
+        sequence: recovered.sequence,
+        protocol: ProtocolRange::OURS,
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        campaign_timeout: config.campaign_timeout,
+        campaign_pause_max: config.campaign_pause_max,
+        resend: config.resend,
+        resend_max: config.resend_max,
+        catch_up_timeout: config.catch_up_timeout,
+        form_retry: config.form_retry,
+        open_slots_max: config.open_slots_max,
+        unacknowledged_bytes_max: config.unacknowledged_bytes_max,
+        frame_bytes_max: config.frame_bytes_max,
+        catch_up_bytes_max: config.catch_up_bytes_max,
+        cache_bytes_max: config.cache_bytes_max,
+        ahead_bytes_max: config.ahead_bytes_max,
+        ahead_slots_max: config.ahead_slots_max,
+        ..Limits::default()
+    }
+}

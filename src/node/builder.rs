@@ -1,11 +1,14 @@
 //! Building a node: bootstrap, join or restart.
 
-use super::{Config, Handle, StartError, StateMachine};
+use super::{Config, ConfigError, Handle, StartError, StateMachine, StopCause};
+use crate::actors::{Factory, HeartbeatMail, Lines, Setup, launch};
 use crate::multi::Membership;
 use crate::storage::{Start, Storage};
 use crate::timer::Timer;
 use crate::transport::Transport;
+use futures::channel::oneshot;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 /// Where a node's actors run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,9 +22,16 @@ pub enum Host {
 }
 
 /// A running node. Dropping it stops the node without draining.
-#[derive(Debug)]
 pub struct Node<S: StateMachine> {
     handle: Handle<S>,
+    /// With [`Host::OwnThread`].
+    thread: Option<JoinHandle<()>>,
+}
+
+impl<S: StateMachine> std::fmt::Debug for Node<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("thread", &self.thread).finish_non_exhaustive()
+    }
 }
 
 impl Node<()> {
@@ -59,8 +69,25 @@ impl<S: StateMachine> Node<S> {
     /// # Errors
     ///
     /// The cause, if the node had stopped before or its storage could not be closed in good order.
-    pub async fn shutdown(self) -> Result<(), super::StopCause> {
-        todo!()
+    pub async fn shutdown(mut self) -> Result<(), StopCause> {
+        // A node that has stopped says so below.
+        let _ = self.handle.tell(HeartbeatMail::Shutdown);
+        let cause = self.handle.stopped().await;
+        if let Some(thread) = self.thread.take() {
+            // The node was its last work: this does not wait, but for what the thread itself takes to go.
+            let _ = thread.join();
+        }
+        match cause {
+            StopCause::Shutdown => Ok(()),
+            cause => Err(cause),
+        }
+    }
+}
+
+impl<S: StateMachine> Drop for Node<S> {
+    fn drop(&mut self) {
+        // A node that has stopped needs no telling.
+        let _ = self.handle.tell(HeartbeatMail::Stop(StopCause::Shutdown));
     }
 }
 
@@ -72,7 +99,18 @@ pub struct Builder<S> {
     storage: Option<Arc<dyn Storage>>,
     timer: Option<Arc<dyn Timer>>,
     host: Host,
-    factory: Option<Box<dyn Fn() -> S + Send + Sync>>,
+    seed: Option<u64>,
+    factory: Option<Factory<S>>,
+}
+
+impl<S> std::fmt::Debug for Builder<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder")
+            .field("config", &self.config)
+            .field("start", &self.start)
+            .field("host", &self.host)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Builder<()> {
@@ -84,7 +122,8 @@ impl Builder<()> {
             storage: None,
             timer: None,
             host: Host::default(),
-            factory: None,
+            seed: None,
+            factory: Some(Box::new(|| ())),
         }
     }
 }
@@ -114,6 +153,12 @@ impl<S: StateMachine> Builder<S> {
         self
     }
 
+    /// Feeds the jitter of all time-outs; random by default. For tests that shall run alike each time.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
     /// A factory of the state machine: also used when the learner is rebuilt.
     pub fn state_machine<T: StateMachine>(
         self,
@@ -126,6 +171,7 @@ impl<S: StateMachine> Builder<S> {
             storage: self.storage,
             timer: self.timer,
             host: self.host,
+            seed: self.seed,
             factory: Some(Box::new(factory)),
         }
     }
@@ -136,6 +182,77 @@ impl<S: StateMachine> Builder<S> {
     ///
     /// [`StartError`]; nothing runs then, and no file was changed by a refusal.
     pub async fn start(self) -> Result<Node<S>, StartError> {
-        todo!()
+        let host = self.host;
+        let setup = self.setup()?;
+        let config = setup.config.clone();
+        let (started, outcome) = oneshot::channel();
+        let thread = match host {
+            Host::ThisArbiter => {
+                actix_rt::Arbiter::try_current().ok_or(StartError::NoArbiter)?;
+                actix_rt::spawn(async move {
+                    // A starter that has gone drops the lines; then nobody wants the node.
+                    if let Err(Ok(lines)) = started.send(launch(setup).await) {
+                        give_up(&lines);
+                    }
+                });
+                None
+            }
+            Host::OwnThread => Some(spawn(setup, started)?),
+        };
+        let lines = outcome.await.unwrap_or(Err(StartError::Stopped(StopCause::Gone)))?;
+        Ok(Node { handle: Handle::new(lines, &config), thread })
     }
+
+    /// Checks what can be checked before anything is touched.
+    fn setup(self) -> Result<Setup<S>, StartError> {
+        self.config.check()?;
+        let node = self.config.owner.node;
+        if let Start::Bootstrap(membership) = &self.start
+            && !membership.may_lead(node)
+        {
+            return Err(StartError::NotAMember { node });
+        }
+        let missing = |field| ConfigError { field, problem: "must be given to the builder" };
+        Ok(Setup {
+            config: self.config,
+            start: self.start,
+            transport: self.transport.ok_or(missing("transport"))?,
+            storage: self.storage.ok_or(missing("storage"))?,
+            timer: self.timer,
+            factory: self.factory.ok_or(missing("state_machine"))?,
+            seed: self.seed,
+        })
+    }
+}
+
+type Started<S> = oneshot::Sender<Result<Lines<S>, StartError>>;
+
+/// Starts a node on a thread and an actix system of its own, which end with the node.
+fn spawn<S: StateMachine>(setup: Setup<S>, started: Started<S>) -> Result<JoinHandle<()>, StartError> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
+    let name = format!("synod-{}", setup.config.owner.node);
+    let run = move || {
+        let system = actix::System::with_tokio_rt(move || runtime);
+        system.block_on(async move {
+            let lines = match launch(setup).await {
+                Ok(lines) => lines,
+                // A starter that has gone need not hear it.
+                Err(error) => return drop(started.send(Err(error))),
+            };
+            let life = Arc::clone(&lines.shared);
+            match started.send(Ok(lines)) {
+                Err(Ok(lines)) => give_up(&lines),
+                Ok(()) | Err(Err(_)) => {}
+            }
+            life.over().await;
+        });
+    };
+    std::thread::Builder::new().name(name).spawn(run).map_err(StartError::Thread)
+}
+
+/// Whoever started the node does not want it any more.
+fn give_up<S: StateMachine>(lines: &Lines<S>) {
+    // It may have stopped by itself.
+    let _ = lines.heartbeat.unbounded_send(HeartbeatMail::Stop(StopCause::Shutdown));
 }

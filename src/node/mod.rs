@@ -5,9 +5,12 @@
 
 mod builder;
 mod config;
+pub(crate) mod credits;
 mod handle;
 mod outcome;
+pub(crate) mod shared;
 mod state_machine;
+mod watch;
 
 pub use builder::{Builder, Host, Node};
 pub use config::{Config, ConfigError, ElectionKind};

@@ -78,6 +78,9 @@ pub enum ReadError {
     /// Too many calls are under way.
     #[error("too many calls are under way")]
     Busy,
+    /// The part of the node that would have served it was rebuilt meanwhile: read again.
+    #[error("the read was interrupted; read again")]
+    Interrupted,
     /// The node is stopped, or stopping.
     #[error("the node is stopped: {cause}")]
     Stopped {

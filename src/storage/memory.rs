@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const FETCHED: ProposalId = ProposalId::new(0, NodeId::new(0));
 
 /// An acceptor's memory in the memory of this process. Clones are further storages on the same place, of which one at a
-/// time is open; dropping the open one is like the end of its process.
+/// time is open; dropping the open one is like the end of its process, and loses what waits for a held flush.
 #[derive(Debug)]
 pub struct MemoryStorage {
     place: Arc<Mutex<Place>>,
@@ -179,6 +179,7 @@ impl MemoryStorage {
         let was_open = session.is_some() && place.open == session;
         if was_open {
             place.open = None;
+            place.held.clear();
         }
         was_open
     }
@@ -297,7 +298,9 @@ impl Storage for MemoryStorage {
     }
 
     async fn close(&self) -> Result<(), StorageError> {
-        self.release();
+        if self.open_place().is_ok() {
+            self.release();
+        }
         if self.end_session() { Ok(()) } else { Err(StorageError::NotOpen) }
     }
 }

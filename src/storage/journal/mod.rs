@@ -219,6 +219,12 @@ impl Journal {
             index,
             buffer: Vec::new(),
         };
+        if replay.tail_in_doubt {
+            // Goes on in a new segment, and leaves out a number, so that the damage is found again.
+            journal.sequence += 1;
+            journal.sealed = true;
+            journal.next_segment(0)?;
+        }
         let mut replayed = replay.into_replayed();
         if replayed.damage.contains(&Damage::InDoubt) && replayed.log.abstains().is_none() {
             // Written down, for the damage may be behind groups that follow when the journal is read again.

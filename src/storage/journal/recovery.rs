@@ -29,6 +29,8 @@ pub(super) struct Replay {
     held: Option<Header>,
     /// Something stands behind the last group.
     rest: bool,
+    /// What stands behind the last group was flushed once, and cannot be read: it is left there.
+    pub(super) tail_in_doubt: bool,
     last_segment: u64,
 }
 
@@ -58,6 +60,7 @@ impl Replay {
             index,
             held: None,
             rest: false,
+            tail_in_doubt: false,
             last_segment: *last,
         };
         let mut content = Vec::new();
@@ -204,6 +207,7 @@ impl Replay {
     /// A group was written behind the last one that is left, and no later header says what was promised in it.
     fn lose_header_in_doubt(&mut self) {
         self.damage.push(Damage::Header(self.end));
+        self.tail_in_doubt = true;
         self.lose_all_open();
         self.doubt();
     }
@@ -214,8 +218,11 @@ impl Replay {
         }
     }
 
-    /// Zeroes what stands behind the last group, durably (11.3), and opens the segment that goes on.
+    /// Zeroes what stands behind the last group, durably (11.3), and opens the last segment. Rot is not touched.
     pub(super) fn cut(&self, disk: &dyn Disk, dir: &Path) -> Result<Segment, StorageError> {
+        if self.tail_in_doubt {
+            return Segment::open(disk, dir, self.last_segment, Access::Write);
+        }
         let mut content = Vec::new();
         let mut last = Segment::open(disk, dir, self.end.segment, Access::Write)?;
         for number in segment::list(disk, dir)?.into_iter().filter(|number| *number >= self.end.segment) {

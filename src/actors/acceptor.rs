@@ -1,0 +1,189 @@
+//! The acceptor's shell: its writes, its reads, and nothing answered before the write has returned.
+//!
+//! Never does: answer before the append returns; try again after an append has failed.
+
+use super::carry_out::Writes;
+use super::pump::{Desk, Flow, LastWords, Part, Pump};
+use super::wires::{AcceptorMail, HeartbeatMail, Receiver, Wires};
+use crate::multi::{Acceptor, AcceptorInput, Effect, Entry, Role, Sequence, Slot};
+use crate::node::{StateMachine, StopCause};
+use crate::storage::StorageError;
+use crate::transport::Held;
+use actix::{Actor, AsyncContext, Context};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context as Task, Poll};
+
+/// Writes that may end at once, one after the other, before others have their turn.
+const WRITES_PER_TURN: usize = 16;
+
+type Reading = BoxFuture<'static, Result<Vec<(Slot, Entry)>, StorageError>>;
+
+pub(super) struct AcceptorActor<S: StateMachine> {
+    role: Acceptor,
+    desk: Desk<S>,
+    writes: Writes,
+    reading: Option<Reading>,
+    /// The storage has failed: this role does nothing more.
+    failed: bool,
+    queue: Receiver<AcceptorMail>,
+    last_words: LastWords,
+}
+
+impl<S: StateMachine> AcceptorActor<S> {
+    pub(super) fn new(
+        wires: Rc<Wires<S>>,
+        queue: Receiver<AcceptorMail>,
+        role: Acceptor,
+        durable: Sequence,
+    ) -> Self {
+        let last_words = LastWords::of(Role::Acceptor, &wires);
+        let desk = Desk::new(wires);
+        let actor = Self {
+            role,
+            desk,
+            writes: Writes::after(durable),
+            reading: None,
+            failed: false,
+            queue,
+            last_words,
+        };
+        actor.show();
+        actor
+    }
+
+    fn step(&mut self, input: AcceptorInput, held: Option<Held>) {
+        let before = self.desk.effects.len();
+        self.role.step(self.desk.now, input, &mut self.desk.effects);
+        let writes =
+            self.desk.effects[before..].iter().any(|effect| matches!(effect, Effect::Persist { .. }));
+        if let Some(held) = held.filter(|_| writes) {
+            self.writes.hold(held);
+        }
+    }
+
+    /// Carries out what the role wants done, and all that follows from writes and reads that are done at once.
+    fn carry_out(&mut self, task: &mut Task<'_>) {
+        for _ in 0..WRITES_PER_TURN {
+            let mut read = None;
+            let wires = Rc::clone(&self.desk.wires);
+            self.desk.carry_out(Some(&mut self.writes), |effect| match effect {
+                Effect::Read { slots, bytes_max } => read = Some((slots, bytes_max)),
+                Effect::Event(event) => wires.tell(HeartbeatMail::Event(event)),
+                _ => {}
+            });
+            if let Some((slots, bytes_max)) = read {
+                self.read(slots, bytes_max);
+            }
+            let written = self.poll_write(task);
+            let read = self.poll_read(task);
+            if self.failed || (!written && !read) {
+                return;
+            }
+        }
+        task.waker().wake_by_ref();
+    }
+
+    fn poll_write(&mut self, task: &mut Task<'_>) -> bool {
+        match self.writes.poll(&self.desk.wires, task) {
+            Poll::Ready(Ok(sequence)) => {
+                self.step(AcceptorInput::Persisted { sequence }, None);
+                true
+            }
+            Poll::Ready(Err(error)) => {
+                self.fail(error);
+                false
+            }
+            Poll::Pending => false,
+        }
+    }
+
+    fn read(&mut self, slots: Range<Slot>, bytes_max: usize) {
+        let storage = Arc::clone(&self.desk.wires.storage);
+        self.reading = Some(async move { storage.read(slots, bytes_max).await }.boxed());
+    }
+
+    fn poll_read(&mut self, task: &mut Task<'_>) -> bool {
+        let Some(reading) = &mut self.reading else { return false };
+        match reading.poll_unpin(task) {
+            Poll::Ready(Ok(entries)) => {
+                self.reading = None;
+                self.step(AcceptorInput::ReadBack { entries }, None);
+                true
+            }
+            Poll::Ready(Err(error)) => {
+                self.fail(error);
+                false
+            }
+            Poll::Pending => false,
+        }
+    }
+
+    /// A promise can be kept no more: nothing that waits is sent, and the node stops.
+    fn fail(&mut self, error: StorageError) {
+        tracing::error!(node = %self.desk.wires.me(), %error, "stops voting: its storage failed");
+        self.failed = true;
+        self.reading = None;
+        self.desk.effects.clear();
+        self.writes.abandon();
+        self.desk.wires.tell(HeartbeatMail::Stop(StopCause::Storage(Arc::new(error))));
+    }
+
+    fn show(&self) {
+        let log = self.role.log();
+        let board = &self.desk.wires.board;
+        board.promised.set(log.promised());
+        board.chosen_through.set(log.chosen_through());
+        board.abstains.set(log.abstains());
+        if board.membership.borrow().is_none()
+            && let Some((membership, _)) = log.formed()
+        {
+            *board.membership.borrow_mut() = Some(membership.clone());
+        }
+    }
+}
+
+impl<S: StateMachine> Part for AcceptorActor<S> {
+    type Mail = AcceptorMail;
+
+    fn begin(&mut self) {
+        if self.desk.begin() && !self.failed {
+            self.step(AcceptorInput::Wake, None);
+        }
+    }
+
+    fn receive(&mut self, mail: AcceptorMail) {
+        if self.failed {
+            return;
+        }
+        match mail {
+            AcceptorMail::Input(input, held) => self.step(input, held),
+            AcceptorMail::Ping => self.desk.wires.pong(Role::Acceptor),
+            AcceptorMail::Panic => std::panic::panic_any("asked to"),
+        }
+    }
+
+    fn finish(&mut self, task: &mut Task<'_>) -> Flow {
+        if !self.failed && !self.desk.wires.board.over.get() {
+            self.carry_out(task);
+            self.show();
+            self.desk.sleep(None, task);
+        }
+        self.desk.flow()
+    }
+
+    fn panicked(&mut self, message: String) {
+        self.last_words.panicked = Some(message);
+    }
+}
+
+impl<S: StateMachine> Actor for AcceptorActor<S> {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        context.spawn(Pump::<Self>::new(Rc::clone(&self.queue)));
+    }
+}

@@ -1,0 +1,160 @@
+//! Carrying out: the one place that appends to the storage and sends to peers.
+//!
+//! Law: persist, then send (protocol 1.2). What a role wants done is data; here it happens, in order. A `Send` or an
+//! `Admission` that rests on a write waits in [`Writes`] until the storage has said `Ok`; if it says anything else, what
+//! waits is never sent.
+//! Invariants: C1 at most one append is under way, and all that arrives meanwhile is the next group. C2 what rests on a
+//! write leaves in the order in which it was asked for.
+
+use super::wires::{HeartbeatMail, Wires};
+use crate::multi::{Effect, Group, Message, Record, Refusal, Sequence, node};
+use crate::node::StateMachine;
+use crate::paxos::NodeId;
+use crate::storage::StorageError;
+use crate::transport::{Envelope, GroupId, Held, SendOutcome};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// The writes of an acceptor, and what waits for them.
+#[derive(Default)]
+pub(super) struct Writes {
+    /// Every write through it is durable.
+    durable: Sequence,
+    /// The group to append next.
+    next: Option<Group>,
+    /// The messages whose records are in it: their bytes count against their connection until it is durable.
+    next_held: Vec<Held>,
+    waiting: VecDeque<(Sequence, Resting)>,
+}
+
+/// What rests on a write.
+enum Resting {
+    Send { to: NodeId, message: Message },
+    Admission { ticket: u64, verdict: Result<(), Refusal> },
+}
+
+/// An append under way. A dropped future would not undo it, so it is always waited for.
+pub(super) struct Writing {
+    sequence: Sequence,
+    done: BoxFuture<'static, Result<(), StorageError>>,
+    _held: Vec<Held>,
+}
+
+impl Writing {
+    pub(super) fn poll(&mut self, task: &mut Context<'_>) -> Poll<Result<(), StorageError>> {
+        self.done.poll_unpin(task)
+    }
+}
+
+/// Carries `effects` out, in order; what only the role itself can do (`Deadline`, `Deliver`, `Read`, `Event`) goes to `own`.
+///
+/// Only the acceptor has `writes`, and only it asks for what needs them.
+pub(super) fn carry_out<S: StateMachine>(
+    wires: &Wires<S>,
+    mut writes: Option<&mut Writes>,
+    effects: &mut Vec<Effect>,
+    own: &mut Vec<Effect>,
+) {
+    for effect in effects.drain(..) {
+        match (effect, writes.as_deref_mut()) {
+            (Effect::Persist { sequence, records }, Some(writes)) => writes.persist(sequence, records),
+            (Effect::Send { to, message, after: None }, _) => send(wires, to, message),
+            (Effect::Send { to, message, after: Some(after) }, Some(writes)) => {
+                writes.rest(wires, after, Resting::Send { to, message });
+            }
+            (Effect::Admission { ticket, verdict, after }, Some(writes)) => {
+                let after = after.unwrap_or(writes.durable);
+                writes.rest(wires, after, Resting::Admission { ticket, verdict });
+            }
+            (Effect::Local(local), _) => wires.pass(local, None),
+            (Effect::Persist { .. } | Effect::Send { .. } | Effect::Admission { .. }, None) => {
+                debug_assert!(false, "only the acceptor writes");
+            }
+            (effect, _) => own.push(effect),
+        }
+    }
+}
+
+fn send<S: StateMachine>(wires: &Wires<S>, to: NodeId, message: Message) {
+    if to == wires.me() {
+        wires.pass(node::address(to, message), None);
+        return;
+    }
+    let envelope = Envelope { group: GroupId::default(), message };
+    if wires.transport.send(to, &envelope) == SendOutcome::Dropped {
+        tracing::trace!(node = %wires.me(), %to, "drops a message");
+    }
+}
+
+impl Writes {
+    /// Continues behind what is durable.
+    pub(super) fn after(durable: Sequence) -> Self {
+        Self { durable, ..Self::default() }
+    }
+
+    fn persist(&mut self, sequence: Sequence, mut records: Vec<Record>) {
+        match &mut self.next {
+            Some(group) => {
+                group.sequence = sequence;
+                group.records.append(&mut records);
+            }
+            None => self.next = Some(Group { sequence, records }),
+        }
+    }
+
+    /// Keeps a message's bytes until the group that is being filled is durable.
+    pub(super) fn hold(&mut self, held: Held) {
+        self.next_held.push(held);
+    }
+
+    fn rest<S: StateMachine>(&mut self, wires: &Wires<S>, after: Sequence, resting: Resting) {
+        self.waiting.push_back((after, resting));
+        self.release(wires);
+    }
+
+    fn release<S: StateMachine>(&mut self, wires: &Wires<S>) {
+        while self.waiting.front().is_some_and(|(after, _)| *after <= self.durable) {
+            match self.waiting.pop_front() {
+                Some((_, Resting::Send { to, message })) => send(wires, to, message),
+                Some((_, Resting::Admission { ticket, verdict })) => {
+                    wires.tell(HeartbeatMail::Admission { ticket, verdict });
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Drives the append under way, begins the next one, and releases what rested on a finished one. Ready with the newest
+    /// durable write each time that one has ended; pending when there is nothing to do but wait.
+    pub(super) fn poll<S: StateMachine>(
+        &mut self,
+        wires: &Wires<S>,
+        task: &mut Context<'_>,
+    ) -> Poll<Result<Sequence, StorageError>> {
+        let mut writing = wires.writing.borrow_mut();
+        if writing.is_none() {
+            let Some(group) = self.next.take() else { return Poll::Pending };
+            let sequence = group.sequence;
+            let storage = Arc::clone(&wires.storage);
+            let done = async move { storage.append(group).await }.boxed();
+            *writing = Some(Writing { sequence, done, _held: std::mem::take(&mut self.next_held) });
+        }
+        let Some(running) = writing.as_mut() else { return Poll::Pending };
+        let ended = futures::ready!(running.poll(task));
+        let sequence = running.sequence;
+        *writing = None;
+        drop(writing);
+        ended?;
+        self.durable = sequence;
+        self.release(wires);
+        Poll::Ready(Ok(sequence))
+    }
+
+    /// After a failed write: nothing that waits is ever sent.
+    pub(super) fn abandon(&mut self) {
+        *self = Self::after(self.durable);
+    }
+}

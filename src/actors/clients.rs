@@ -1,0 +1,338 @@
+//! The proposer's clients: the commands that are not proposed yet, those forwarded to the leader, and the reads that wait
+//! for the leader's mark.
+//!
+//! Invariants: K1 a command is handed over (proposed or forwarded) at most once (12.1). K2 `answered_through` covers only
+//! serials that nobody waits for any more (12.2).
+
+use super::learner::EXPIRY;
+use super::waiter::{Outcome, Place, ReadCall, UNKNOWN, Waiter, forward_answer};
+use super::wires::{LearnerMail, Wires};
+use crate::codec;
+use crate::multi::{BatchBuilder, BatchId, Effect, ForwardOutcome, Message, Origin, ProposerState, Slot};
+use crate::node::{NotLeaderReason, ProposeError, ReadError, StateMachine};
+use crate::paxos::{NodeId, ProposalId};
+use crate::timer::Time;
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Messages of clients that a leader takes or answers with; the rest is the role's.
+pub(super) struct Clients<S: StateMachine> {
+    wires: Rc<Wires<S>>,
+    /// In order of arrival.
+    commands: VecDeque<Command<S>>,
+    /// How many of them are of other nodes.
+    of_peers: usize,
+    /// By serial.
+    forwarded: BTreeMap<u64, Forwarded<S>>,
+    reads: BTreeMap<u64, Read<S>>,
+    requests: u64,
+    /// When the first of those who wait may have waited long enough, or the next question is due.
+    next_look: Option<Time>,
+}
+
+struct Command<S: StateMachine> {
+    bytes: Bytes,
+    origin: Option<Origin>,
+    waiter: Waiter<S>,
+}
+
+struct Forwarded<S: StateMachine> {
+    to: NodeId,
+    bytes: usize,
+    waiter: Waiter<S>,
+}
+
+struct Read<S> {
+    call: ReadCall<S>,
+    asked: Option<(NodeId, Time)>,
+}
+
+impl<S: StateMachine> Clients<S> {
+    pub(super) fn new(wires: Rc<Wires<S>>) -> Self {
+        Self {
+            wires,
+            commands: VecDeque::new(),
+            of_peers: 0,
+            forwarded: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            requests: 0,
+            next_look: None,
+        }
+    }
+
+    /// When to call [`Clients::look`] again.
+    pub(super) fn next_look(&self) -> Option<Time> {
+        self.next_look
+    }
+
+    fn look_at(&mut self, at: Time) {
+        self.next_look = Some(self.next_look.map_or(at, |next| next.min(at)));
+    }
+
+    // ---------------------------------------------------------------- commands
+
+    /// A client of this node.
+    pub(super) fn call(&mut self, now: Time, bytes: Bytes, patience: Duration, mut waiter: Waiter<S>) {
+        waiter.expires = now + patience;
+        self.look_at(waiter.expires + EXPIRY);
+        self.commands.push_back(Command { bytes, origin: None, waiter });
+    }
+
+    /// A command that another node forwards; taken only while this node leads or is about to.
+    pub(super) fn forwarded_here(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        origin: Origin,
+        bytes: Bytes,
+        state: ProposerState,
+        out: &mut Vec<Effect>,
+    ) {
+        if origin.node != from {
+            return;
+        }
+        let config = &self.wires.config;
+        let refusal = if state == ProposerState::Idle {
+            Some(ForwardOutcome::NotLeader(self.wires.board.leader.get().map(|leader| leader.node)))
+        } else if bytes.len() > command_bytes_max(config.batch_bytes_max) {
+            Some(ForwardOutcome::TooLarge)
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            out.push(forward_answer(from, origin.serial, refusal));
+            return;
+        }
+        let Some(place) = Place::take(&self.wires.forwarded, config.forwarded_max) else {
+            out.push(forward_answer(from, origin.serial, ForwardOutcome::Busy));
+            return;
+        };
+        let expires = now + config.propose_deadline;
+        self.look_at(expires + EXPIRY);
+        let waiter = Waiter::peer(from, origin.serial, place, expires);
+        self.commands.push_back(Command { bytes, origin: Some(origin), waiter });
+        self.of_peers += 1;
+    }
+
+    /// The next batch, as full as it gets, once its callers wait at the learner.
+    pub(super) fn next_batch(&mut self) -> Option<Bytes> {
+        self.commands.front()?;
+        let (commands_max, bytes_max) =
+            (self.wires.config.batch_commands_max, self.wires.config.batch_bytes_max);
+        let board = &self.wires.board;
+        let serial = board.batch.get() + 1;
+        board.batch.set(serial);
+        let id = BatchId { node: self.wires.me(), incarnation: self.wires.incarnation(), serial };
+        let mut batch = BatchBuilder::new(id);
+        let mut waiters = Vec::with_capacity(self.commands.len().min(commands_max));
+        while batch.commands() < commands_max
+            && let Some(next) = self.commands.front()
+            && batch.size() + BatchBuilder::cost(next.bytes.len(), next.origin.is_some()) <= bytes_max
+            && let Some(mut command) = self.commands.pop_front()
+        {
+            batch.push(command.origin, &command.bytes);
+            self.of_peers -= usize::from(command.origin.is_some());
+            command.waiter.handed = true;
+            waiters.push(command.waiter);
+        }
+        // The learner's queue is closed only when the node is over.
+        let _ = self.wires.learner.unbounded_send(LearnerMail::Batch { serial, waiters });
+        Some(batch.finish())
+    }
+
+    /// While another node leads: hands the commands over to it, or says why not.
+    pub(super) fn pass_on(&mut self, out: &mut Vec<Effect>) {
+        let leader = self.wires.board.leader.get().map(|leader| leader.node);
+        if self.of_peers > 0 {
+            // A command is forwarded once: those of other nodes go back.
+            let mut own = VecDeque::with_capacity(self.commands.len());
+            for mut command in self.commands.drain(..) {
+                if command.waiter.is_peer() {
+                    let reason = NotLeaderReason::NoLeader;
+                    command.waiter.fail(ProposeError::NotLeader { hint: leader, reason }, out);
+                } else {
+                    own.push_back(command);
+                }
+            }
+            self.commands = own;
+            self.of_peers = 0;
+        }
+        if !self.wires.config.forward {
+            if let Some(hint) = leader.filter(|leader| *leader != self.wires.me()) {
+                for mut command in self.commands.drain(..) {
+                    let reason = NotLeaderReason::ForwardingOff;
+                    command.waiter.fail(ProposeError::NotLeader { hint: Some(hint), reason }, out);
+                }
+            }
+        } else if let Some(to) = self.wires.other_leader() {
+            while let Some(command) = self.commands.pop_front() {
+                self.forward(to, command, out);
+            }
+        }
+    }
+
+    fn forward(&mut self, to: NodeId, command: Command<S>, out: &mut Vec<Effect>) {
+        let board = &self.wires.board;
+        let serial = board.forward.get() + 1;
+        board.forward.set(serial);
+        let Command { bytes, mut waiter, .. } = command;
+        waiter.handed = true;
+        self.forwarded.insert(serial, Forwarded { to, bytes: bytes.len(), waiter });
+        let first = self.forwarded.first_key_value().map_or(serial, |(first, _)| *first);
+        let origin = Origin {
+            node: self.wires.me(),
+            incarnation: self.wires.incarnation(),
+            serial,
+            answered_through: first - 1,
+        };
+        out.push(Effect::Send { to, message: Message::Forward { origin, command: bytes }, after: None });
+    }
+
+    /// What became of a command that was forwarded.
+    pub(super) fn forward_answered(
+        &mut self,
+        from: NodeId,
+        serial: u64,
+        outcome: ForwardOutcome,
+        out: &mut Vec<Effect>,
+    ) {
+        if self.forwarded.get(&serial).is_none_or(|forwarded| forwarded.to != from) {
+            return;
+        }
+        let Some(mut forwarded) = self.forwarded.remove(&serial) else { return };
+        let outcome: Outcome<S> = match outcome {
+            ForwardOutcome::Applied(reply) => codec::decode(&reply).map_err(|_| UNKNOWN),
+            ForwardOutcome::Malformed => Err(ProposeError::Malformed),
+            ForwardOutcome::TooLarge => Err(ProposeError::TooLarge {
+                bytes: forwarded.bytes,
+                bytes_max: command_bytes_max(self.wires.config.batch_bytes_max),
+            }),
+            // It was in a forwarded frame: nothing less is certain (12.1).
+            _ => Err(UNKNOWN),
+        };
+        match outcome {
+            Ok(reply) => forwarded.waiter.answer(reply, out),
+            Err(error) => forwarded.waiter.fail(error, out),
+        }
+    }
+
+    // ---------------------------------------------------------------- reads
+
+    /// A read at the leader's mark.
+    pub(super) fn read(&mut self, now: Time, mut call: ReadCall<S>) {
+        call.expires = now + call.patience;
+        self.look_at(call.expires + EXPIRY);
+        self.requests += 1;
+        self.reads.insert(self.requests, Read { call, asked: None });
+    }
+
+    /// Gets the mark for the reads that have none: the own one while leading, else the leader's.
+    pub(super) fn ask_marks(&mut self, now: Time, mark: Option<(ProposalId, Slot)>, out: &mut Vec<Effect>) {
+        if let Some((_, at)) = mark {
+            while let Some((_, Read { call, .. })) = self.reads.pop_first() {
+                self.serve_at(at, None, call);
+            }
+            return;
+        }
+        if self.reads.is_empty() {
+            return;
+        }
+        let Some(to) = self.wires.other_leader() else { return };
+        let again = self.wires.limits.resend;
+        for (request, read) in &mut self.reads {
+            let waits = read.asked.is_some_and(|(asked, at)| asked == to && now.since(at) < again);
+            if !waits {
+                read.asked = Some((to, now));
+                let message = Message::ReadMark { request: *request };
+                out.push(Effect::Send { to, message, after: None });
+            }
+        }
+        self.look_at(now + again);
+    }
+
+    /// The leader's answer; an old leader's counts no less, since it was asked by this very request.
+    pub(super) fn mark_answered(&mut self, from: NodeId, request: u64, mark: Option<(ProposalId, Slot)>) {
+        let Some(read) = self.reads.get_mut(&request) else { return };
+        if read.asked.is_none_or(|(asked, _)| asked != from) {
+            return;
+        }
+        let Some((_, at)) = mark else { return };
+        if let Some(Read { call, .. }) = self.reads.remove(&request) {
+            self.serve_at(at, Some(from), call);
+        }
+    }
+
+    fn serve_at(&self, at: Slot, leader: Option<NodeId>, call: ReadCall<S>) {
+        // The learner's queue is closed only when the node is over.
+        let _ = self.wires.learner.unbounded_send(LearnerMail::Read { at, leader, call });
+    }
+
+    // ---------------------------------------------------------------- time
+
+    /// Somebody waits for a credit: the node's clock runs for them, too.
+    pub(super) fn credit_wanted(&mut self, now: Time) {
+        if self.wires.shared.credits.expire(now) {
+            self.look_at(now + EXPIRY);
+        }
+    }
+
+    /// Answers those who have waited long enough.
+    pub(super) fn look(&mut self, now: Time, state: ProposerState, out: &mut Vec<Effect>) {
+        if self.next_look.is_none_or(|next| next > now) {
+            return;
+        }
+        self.next_look = None;
+        self.credit_wanted(now);
+        let leader = self.wires.board.leader.get().map(|leader| leader.node);
+        let formed = self.wires.board.membership.borrow().is_some();
+        let mut next: Option<Time> = None;
+        let mut expect = |expires: Time| next = Some(next.map_or(expires, |next| next.min(expires)));
+        let of_peers = &mut self.of_peers;
+        self.commands.retain_mut(|command| {
+            if command.waiter.expires > now {
+                expect(command.waiter.expires);
+                return true;
+            }
+            *of_peers -= usize::from(command.origin.is_some());
+            command.waiter.fail(never_sent(state, leader, formed), out);
+            false
+        });
+        self.forwarded.retain(|_, forwarded| {
+            let waits = !forwarded.waiter.expire(now, out);
+            if waits {
+                expect(forwarded.waiter.expires);
+            }
+            waits
+        });
+        let over =
+            self.reads.iter().filter(|(_, read)| read.call.expires <= now).map(|(request, _)| *request);
+        for request in over.collect::<Vec<_>>() {
+            if let Some(Read { call, asked }) = self.reads.remove(&request) {
+                let error =
+                    if asked.is_some() { ReadError::Deadline } else { ReadError::NoLeader { hint: leader } };
+                call.serve(Err(error));
+            }
+        }
+        self.reads.values().for_each(|read| expect(read.call.expires));
+        if let Some(next) = next {
+            self.look_at(next + EXPIRY);
+        }
+    }
+}
+
+/// Why a command was neither proposed nor forwarded before its time was over.
+fn never_sent(state: ProposerState, hint: Option<NodeId>, formed: bool) -> ProposeError {
+    match state {
+        ProposerState::Leading { .. } => ProposeError::Busy,
+        _ if !formed => ProposeError::NotLeader { hint, reason: NotLeaderReason::Forming },
+        _ => ProposeError::NotLeader { hint, reason: NotLeaderReason::NoLeader },
+    }
+}
+
+/// The longest command that fits a batch by itself, forwarded or not.
+pub(crate) fn command_bytes_max(batch_bytes_max: usize) -> usize {
+    let id = BatchId { node: NodeId::new(0), incarnation: 0, serial: 0 };
+    batch_bytes_max.saturating_sub(BatchBuilder::new(id).size() + BatchBuilder::cost(0, true))
+}

@@ -1,0 +1,236 @@
+//! The learner's shell: the state machine, and the callers who wait for its replies.
+//!
+//! Commands are applied in the order of the log, each once per life of the state machine; a forwarded command that comes
+//! a second time is passed over on every node alike (protocol 12.2).
+//! Never does: wait for a slow reader.
+
+use super::pump::{Desk, Flow, LastWords, Part, Pump};
+use super::waiter::{ReadCall, UNKNOWN, Waiter};
+use super::wires::{Fate, HeartbeatMail, LearnerMail, Receiver, Wires};
+use crate::codec;
+use crate::multi::{Batch, Effect, Learner, LearnerInput, Origin, OriginTable, Role, Slot, Value};
+use crate::node::{NotLeaderReason, Position, ProposeError, ReadError, StateMachine};
+use crate::paxos::NodeId;
+use crate::timer::Time;
+use actix::{Actor, AsyncContext, Context};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::task::Context as Task;
+use std::time::Duration;
+
+/// Expired callers are looked for this often at most.
+pub(super) const EXPIRY: Duration = Duration::from_millis(20);
+
+pub(super) struct LearnerActor<S: StateMachine> {
+    role: Learner,
+    /// In a box, since an actor may be moved and a user's type need not be `Unpin`.
+    machine: Box<S>,
+    origins: OriginTable,
+    desk: Desk<S>,
+    /// The callers of this node's own batches, by serial.
+    batches: BTreeMap<u64, Vec<Waiter<S>>>,
+    /// The reads that wait for a slot, in its order.
+    reads: BTreeMap<(Slot, u64), ReadCall<S>>,
+    reads_seen: u64,
+    /// When the first of those who wait may have waited long enough.
+    expiry: Option<Time>,
+    queue: Receiver<LearnerMail<S>>,
+    last_words: LastWords,
+}
+
+impl<S: StateMachine> LearnerActor<S> {
+    pub(super) fn new(
+        wires: Rc<Wires<S>>,
+        queue: Receiver<LearnerMail<S>>,
+        role: Learner,
+        machine: S,
+    ) -> Self {
+        let last_words = LastWords::of(Role::Learner, &wires);
+        wires.board.applied_through.set(Slot::ZERO);
+        Self {
+            role,
+            machine: Box::new(machine),
+            origins: OriginTable::default(),
+            desk: Desk::new(wires),
+            batches: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            reads_seen: 0,
+            expiry: None,
+            queue,
+            last_words,
+        }
+    }
+
+    fn step(&mut self, input: LearnerInput) {
+        self.role.step(self.desk.now, input, &mut self.desk.effects);
+        if self.desk.effects.iter().any(|effect| matches!(effect, Effect::Deliver { .. })) {
+            self.carry_out();
+        }
+    }
+
+    fn carry_out(&mut self) {
+        let mut delivered = Vec::new();
+        let wires = Rc::clone(&self.desk.wires);
+        self.desk.carry_out(None, |effect| match effect {
+            Effect::Deliver { slot, value: Value::Batch(batch) } => delivered.push((slot, batch)),
+            Effect::Event(event) => wires.tell(HeartbeatMail::Event(event)),
+            _ => {}
+        });
+        for (slot, batch) in delivered {
+            self.apply_batch(slot, batch);
+        }
+    }
+
+    /// Applies the commands of a batch, and answers those who wait for them here.
+    fn apply_batch(&mut self, slot: Slot, batch: Bytes) {
+        // A batch that does not follow the format is skipped by every node alike.
+        let Ok(batch) = Batch::read(batch) else { return };
+        let id = batch.id();
+        let mine = id.node == self.desk.wires.me() && id.incarnation == self.desk.wires.incarnation();
+        let mut waiters =
+            if mine { self.batches.remove(&id.serial) } else { None }.unwrap_or_default().into_iter();
+        for (index, command) in (0..).zip(batch) {
+            let Ok((origin, command)) = command else { break };
+            self.apply(Position { slot, index }, origin, &command, waiters.next());
+        }
+    }
+
+    fn apply(&mut self, at: Position, origin: Option<Origin>, command: &[u8], waiter: Option<Waiter<S>>) {
+        let is_new = origin.is_none_or(|origin| self.origins.admit(origin));
+        let command = codec::decode::<S::Command>(command);
+        let out = &mut self.desk.effects;
+        match (command, waiter) {
+            (Ok(command), Some(mut waiter)) if is_new => waiter.answer(self.machine.apply(at, command), out),
+            (Ok(command), None) if is_new => drop(self.machine.apply(at, command)),
+            (Err(_), Some(mut waiter)) if is_new => waiter.fail(ProposeError::Malformed, out),
+            // A repeat: whoever waits for the first one answers.
+            (_, Some(mut waiter)) => waiter.forget(),
+            (_, None) => {}
+        }
+    }
+
+    fn expect(&mut self, expires: Time) {
+        let at = expires + EXPIRY;
+        self.expiry = Some(self.expiry.map_or(at, |expiry| expiry.min(at)));
+    }
+
+    /// Answers those who have waited long enough.
+    fn expire(&mut self) {
+        let now = self.desk.now;
+        if self.expiry.is_none_or(|expiry| expiry > now) {
+            return;
+        }
+        self.expiry = None;
+        let mut next: Option<Time> = None;
+        let mut expect = |expires: Time| next = Some(next.map_or(expires, |next| next.min(expires)));
+        let out = &mut self.desk.effects;
+        self.batches.retain(|_, waiters| {
+            let mut waits = false;
+            for waiter in waiters {
+                if !waiter.expire(now, out) {
+                    waits = true;
+                    expect(waiter.expires);
+                }
+            }
+            waits
+        });
+        let over = self.reads.iter().filter(|(_, call)| call.expires <= now).map(|(key, _)| *key);
+        for key in over.collect::<Vec<_>>() {
+            if let Some(call) = self.reads.remove(&key) {
+                call.serve(Err(ReadError::Deadline));
+            }
+        }
+        self.reads.values().for_each(|call| expect(call.expires));
+        if let Some(next) = next {
+            self.expect(next);
+        }
+    }
+
+    fn read(&mut self, at: Slot, leader: Option<NodeId>, call: ReadCall<S>) {
+        if at <= self.role.applied_through() {
+            call.serve(Ok(&self.machine));
+            return;
+        }
+        self.expect(call.expires);
+        self.reads_seen += 1;
+        self.reads.insert((at, self.reads_seen), call);
+        if let Some(peer) = leader {
+            let chosen_through = self.desk.wires.board.chosen_through.get();
+            self.step(LearnerInput::Behind { peer, through: at, chosen_through });
+        }
+    }
+
+    fn serve_reads(&mut self) {
+        let applied = self.role.applied_through();
+        while let Some(entry) = self.reads.first_entry().filter(|entry| entry.key().0 <= applied) {
+            entry.remove().serve(Ok(&self.machine));
+        }
+    }
+
+    fn batch_over(&mut self, serial: u64, fate: Fate) {
+        let hint = self.desk.wires.board.leader.get().map(|leader| leader.node);
+        for mut waiter in self.batches.remove(&serial).unwrap_or_default() {
+            let error = match fate {
+                Fate::Refused => ProposeError::NotLeader { hint, reason: NotLeaderReason::NoLeader },
+                Fate::Lost => UNKNOWN,
+            };
+            waiter.fail(error, &mut self.desk.effects);
+        }
+    }
+}
+
+impl<S: StateMachine> Part for LearnerActor<S> {
+    type Mail = LearnerMail<S>;
+
+    fn begin(&mut self) {
+        if self.desk.begin() {
+            self.step(LearnerInput::Wake);
+        }
+    }
+
+    fn receive(&mut self, mail: LearnerMail<S>) {
+        match mail {
+            LearnerMail::Input(input, held) => {
+                self.step(input);
+                drop(held);
+            }
+            LearnerMail::Batch { serial, waiters } => {
+                if let Some(first) = waiters.iter().map(|waiter| waiter.expires).min() {
+                    self.expect(first);
+                }
+                self.batches.insert(serial, waiters);
+            }
+            LearnerMail::BatchOver { serial, fate } => self.batch_over(serial, fate),
+            LearnerMail::Read { at, leader, mut call } => {
+                if call.expires == Time::ZERO {
+                    call.expires = self.desk.now + call.patience;
+                }
+                self.read(at, leader, call);
+            }
+            LearnerMail::Ping => self.desk.wires.pong(Role::Learner),
+            LearnerMail::Panic => std::panic::panic_any("asked to"),
+        }
+    }
+
+    fn finish(&mut self, task: &mut Task<'_>) -> Flow {
+        self.expire();
+        self.carry_out();
+        self.desk.wires.board.applied_through.set(self.role.applied_through());
+        self.serve_reads();
+        self.desk.sleep(self.expiry, task);
+        self.desk.flow()
+    }
+
+    fn panicked(&mut self, message: String) {
+        self.last_words.panicked = Some(message);
+    }
+}
+
+impl<S: StateMachine> Actor for LearnerActor<S> {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        context.spawn(Pump::<Self>::new(Rc::clone(&self.queue)));
+    }
+}

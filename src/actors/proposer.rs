@@ -1,0 +1,147 @@
+//! The proposer's shell: fills batches while it leads, hands commands over while another does.
+//!
+//! A batch is proposed when the mailbox is drained, so batches form by themselves and nobody lingers. Its callers wait at
+//! the learner before it is proposed.
+//! Never does: touch the disk but through the acceptor.
+
+use super::clients::Clients;
+use super::pump::{Desk, Flow, LastWords, Part, Pump};
+use super::wires::{Fate, HeartbeatMail, LearnerMail, ProposerMail, Receiver, Wires};
+use crate::multi::{Batch, Effect, Event, Message, Proposer, ProposerInput, ProposerState, Role};
+use crate::node::StateMachine;
+use crate::paxos::NodeId;
+use actix::{Actor, AsyncContext, Context};
+use bytes::Bytes;
+use std::rc::Rc;
+use std::task::Context as Task;
+
+pub(super) struct ProposerActor<S: StateMachine> {
+    role: Proposer,
+    clients: Clients<S>,
+    desk: Desk<S>,
+    queue: Receiver<ProposerMail<S>>,
+    last_words: LastWords,
+}
+
+impl<S: StateMachine> ProposerActor<S> {
+    pub(super) fn new(wires: Rc<Wires<S>>, queue: Receiver<ProposerMail<S>>, role: Proposer) -> Self {
+        let last_words = LastWords::of(Role::Proposer, &wires);
+        wires.board.proposer.set(None);
+        Self { role, clients: Clients::new(Rc::clone(&wires)), desk: Desk::new(wires), queue, last_words }
+    }
+
+    fn step(&mut self, input: ProposerInput) {
+        self.role.step(self.desk.now, input, &mut self.desk.effects);
+    }
+
+    /// Clients' messages are the shell's; the rest is the role's.
+    fn input(&mut self, input: ProposerInput) {
+        match input {
+            ProposerInput::Message { from, message } => self.message(from, message),
+            input => self.step(input),
+        }
+    }
+
+    fn message(&mut self, from: NodeId, message: Message) {
+        let out = &mut self.desk.effects;
+        match message {
+            Message::Forward { origin, command } => {
+                let state = self.role.state();
+                self.clients.forwarded_here(self.desk.now, from, origin, command, state, out);
+            }
+            Message::ForwardAnswer { serial, outcome } => {
+                self.clients.forward_answered(from, serial, outcome, out);
+            }
+            Message::ReadMark { request } => {
+                let message = Message::ReadMarkAnswer { request, mark: self.role.read_mark() };
+                out.push(Effect::Send { to: from, message, after: None });
+            }
+            Message::ReadMarkAnswer { request, mark } => self.clients.mark_answered(from, request, mark),
+            message => self.step(ProposerInput::Message { from, message }),
+        }
+    }
+
+    /// Proposes what waits, as far as the window allows, or hands it over to who leads.
+    fn serve(&mut self) {
+        let now = self.desk.now;
+        match self.role.state() {
+            ProposerState::Leading { .. } => {
+                while self.role.room() > 0
+                    && let Some(batch) = self.clients.next_batch()
+                {
+                    self.step(ProposerInput::Propose { batch });
+                }
+            }
+            // What comes of the campaign is soon known.
+            ProposerState::Preparing { .. } => {}
+            ProposerState::Idle => self.clients.pass_on(&mut self.desk.effects),
+        }
+        self.clients.ask_marks(now, self.role.read_mark(), &mut self.desk.effects);
+        self.clients.look(now, self.role.state(), &mut self.desk.effects);
+    }
+}
+
+/// Tells the learner, where the callers of the batch wait.
+fn batch_over<S: StateMachine>(wires: &Wires<S>, batch: Bytes, fate: Fate) {
+    // A batch of an earlier start has no callers here.
+    let Ok(batch) = Batch::read(batch) else { return };
+    let id = batch.id();
+    if id.node == wires.me() && id.incarnation == wires.incarnation() {
+        // The learner's queue is closed only when the node is over.
+        let _ = wires.learner.unbounded_send(LearnerMail::BatchOver { serial: id.serial, fate });
+    }
+}
+
+impl<S: StateMachine> Part for ProposerActor<S> {
+    type Mail = ProposerMail<S>;
+
+    fn begin(&mut self) {
+        if self.desk.begin() {
+            self.step(ProposerInput::Wake);
+        }
+    }
+
+    fn receive(&mut self, mail: ProposerMail<S>) {
+        match mail {
+            ProposerMail::Call { command, patience, waiter } => {
+                self.clients.call(self.desk.now, command, patience, waiter);
+            }
+            ProposerMail::Input(input, held) => {
+                self.input(input);
+                drop(held);
+            }
+            ProposerMail::Read(call) => self.clients.read(self.desk.now, call),
+            ProposerMail::CreditWanted => self.clients.credit_wanted(self.desk.now),
+            // The turn that it begins serves those who wait.
+            ProposerMail::LeaderChanged => {}
+            ProposerMail::Ping => self.desk.wires.pong(Role::Proposer),
+            ProposerMail::Panic => std::panic::panic_any("asked to"),
+        }
+    }
+
+    fn finish(&mut self, task: &mut Task<'_>) -> Flow {
+        self.serve();
+        let wires = Rc::clone(&self.desk.wires);
+        self.desk.carry_out(None, |effect| match effect {
+            Effect::Event(Event::BatchRefused { batch }) => batch_over(&wires, batch, Fate::Refused),
+            Effect::Event(Event::BatchLost { batch }) => batch_over(&wires, batch, Fate::Lost),
+            Effect::Event(event) => wires.tell(HeartbeatMail::Event(event)),
+            _ => {}
+        });
+        wires.board.proposer.set(Some(self.role.state()));
+        self.desk.sleep(self.clients.next_look(), task);
+        self.desk.flow()
+    }
+
+    fn panicked(&mut self, message: String) {
+        self.last_words.panicked = Some(message);
+    }
+}
+
+impl<S: StateMachine> Actor for ProposerActor<S> {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        context.spawn(Pump::<Self>::new(Rc::clone(&self.queue)));
+    }
+}

@@ -1,0 +1,220 @@
+//! The wires: the queue of each role, and what the roles of one node share.
+//!
+//! A queue outlives the role that reads it: the supervisor keeps both ends, so a rebuilt role finds what waited.
+
+use super::carry_out::Writing;
+use super::waiter::{ReadCall, Waiter};
+use crate::multi::{
+    AbstainReason, AcceptorInput, ElectionInput, Event, Identity, LearnerInput, Limits, Local, Membership,
+    ProposerInput, ProposerState, Refusal, Role, Slot,
+};
+use crate::node::shared::Shared;
+use crate::node::{Config, StateMachine, Status, StopCause};
+use crate::paxos::{NodeId, ProposalId};
+use crate::storage::Storage;
+use crate::timer::{Time, Timer};
+use crate::transport::{Held, Transport};
+use bytes::Bytes;
+use futures::channel::{mpsc, oneshot};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+/// What reaches the proposer.
+pub(crate) enum ProposerMail<S: StateMachine> {
+    Input(ProposerInput, Option<Held>),
+    /// A client's command.
+    Call {
+        command: Bytes,
+        patience: Duration,
+        waiter: Waiter<S>,
+    },
+    /// A client's read at the leader's mark.
+    Read(ReadCall<S>),
+    /// Somebody waits for a credit.
+    CreditWanted,
+    /// Another leader is known, or none.
+    LeaderChanged,
+    /// Show that you answer.
+    Ping,
+    /// Panic, for a test of what is rebuilt.
+    #[cfg_attr(not(any(test, feature = "testing")), allow(dead_code))]
+    Panic,
+}
+
+/// What reaches the acceptor.
+pub(crate) enum AcceptorMail {
+    Input(AcceptorInput, Option<Held>),
+    Ping,
+    /// Panic, for a test of what is rebuilt.
+    #[cfg_attr(not(any(test, feature = "testing")), allow(dead_code))]
+    Panic,
+}
+
+/// What reaches the learner.
+pub(crate) enum LearnerMail<S: StateMachine> {
+    Input(LearnerInput, Option<Held>),
+    /// The callers of a batch that is about to be proposed, in its order.
+    Batch {
+        serial: u64,
+        waiters: Vec<Waiter<S>>,
+    },
+    /// A batch will not come: why its callers wait in vain.
+    BatchOver {
+        serial: u64,
+        fate: Fate,
+    },
+    /// Serve a read once `at` is applied; `leader` has learned through it, or will.
+    Read {
+        at: Slot,
+        leader: Option<NodeId>,
+        call: ReadCall<S>,
+    },
+    Ping,
+    /// Panic, for a test of what is rebuilt.
+    #[cfg_attr(not(any(test, feature = "testing")), allow(dead_code))]
+    Panic,
+}
+
+/// Why a batch will not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It was in no `Accept`.
+    Refused,
+    /// Its slot went to another value.
+    Lost,
+}
+
+/// What reaches the election and the supervisor.
+pub(crate) enum HeartbeatMail {
+    Input(ElectionInput, Option<Held>),
+    Event(Event),
+    Admission {
+        ticket: u64,
+        verdict: Result<(), Refusal>,
+    },
+    /// A role's last words: how it went, if by a panic.
+    Died {
+        role: Role,
+        panicked: Option<String>,
+    },
+    Status(oneshot::Sender<Status>),
+    /// Drain, then stop.
+    Shutdown,
+    /// Stop now.
+    Stop(StopCause),
+    /// Panic, for a test of what is rebuilt.
+    #[cfg_attr(not(any(test, feature = "testing")), allow(dead_code))]
+    Panic,
+}
+
+/// Both ends of a queue.
+pub(super) struct Queue<T> {
+    pub(super) sender: mpsc::UnboundedSender<T>,
+    pub(super) receiver: Receiver<T>,
+}
+
+/// The reading end: one role at a time, and the next one after it.
+pub(super) type Receiver<T> = Rc<RefCell<mpsc::UnboundedReceiver<T>>>;
+
+impl<T> Queue<T> {
+    pub(super) fn new() -> Self {
+        let (sender, receiver) = mpsc::unbounded();
+        Self { sender, receiver: Rc::new(RefCell::new(receiver)) }
+    }
+}
+
+/// What every role of a node can reach.
+pub(super) struct Wires<S: StateMachine> {
+    pub(super) identity: Identity,
+    pub(super) config: Config,
+    pub(super) limits: Limits,
+    pub(super) timer: Arc<dyn Timer>,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) storage: Arc<dyn Storage>,
+    pub(super) proposer: mpsc::UnboundedSender<ProposerMail<S>>,
+    pub(super) acceptor: mpsc::UnboundedSender<AcceptorMail>,
+    pub(super) learner: mpsc::UnboundedSender<LearnerMail<S>>,
+    pub(super) heartbeat: mpsc::UnboundedSender<HeartbeatMail>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) board: Board,
+    /// The append under way. It outlives the acceptor: nobody may recover before it has ended (11.6).
+    pub(super) writing: RefCell<Option<Writing>>,
+    /// Forwarded commands of other nodes under way here.
+    pub(super) forwarded: Arc<AtomicUsize>,
+}
+
+/// What the roles show each other, and the status shows to all. Nothing of the protocol rests on it.
+#[derive(Default)]
+pub(super) struct Board {
+    pub(super) leader: Cell<Option<ProposalId>>,
+    pub(super) proposer: Cell<Option<ProposerState>>,
+    pub(super) promised: Cell<Option<ProposalId>>,
+    pub(super) chosen_through: Cell<Slot>,
+    pub(super) applied_through: Cell<Slot>,
+    pub(super) membership: RefCell<Option<Membership>>,
+    pub(super) abstains: Cell<Option<AbstainReason>>,
+    pub(super) rebuilt: Cell<u32>,
+    /// Connections by peer.
+    pub(super) links: RefCell<BTreeMap<NodeId, u32>>,
+    /// When each role last answered, by [`place`].
+    pub(super) answered: [Cell<Time>; 3],
+    /// The serial of the newest batch: never given twice, also by a rebuilt proposer.
+    pub(super) batch: Cell<u64>,
+    /// The serial of the newest forwarded command: likewise.
+    pub(super) forward: Cell<u64>,
+    /// The node is over: every role stops.
+    pub(super) over: Cell<bool>,
+}
+
+/// The place of a role that is watched.
+pub(super) const fn place(role: Role) -> usize {
+    match role {
+        Role::Proposer => 0,
+        Role::Acceptor => 1,
+        Role::Learner | Role::Election => 2,
+    }
+}
+
+impl<S: StateMachine> Wires<S> {
+    pub(super) fn me(&self) -> NodeId {
+        self.identity.node()
+    }
+
+    /// The count of this start.
+    pub(super) fn incarnation(&self) -> u64 {
+        self.identity.incarnation().map_or(0, |incarnation| incarnation.counter)
+    }
+
+    /// Puts an input into the queue of its role. A queue is closed only when the node is over.
+    pub(super) fn pass(&self, input: Local, held: Option<Held>) {
+        let _ = match input {
+            Local::Proposer(input) => self.proposer.unbounded_send(ProposerMail::Input(input, held)).is_ok(),
+            Local::Acceptor(input) => self.acceptor.unbounded_send(AcceptorMail::Input(input, held)).is_ok(),
+            Local::Learner(input) => self.learner.unbounded_send(LearnerMail::Input(input, held)).is_ok(),
+            Local::Election(input) => {
+                self.heartbeat.unbounded_send(HeartbeatMail::Input(input, held)).is_ok()
+            }
+        };
+    }
+
+    /// Tells the supervisor.
+    pub(super) fn tell(&self, mail: HeartbeatMail) {
+        // It is gone only when the node is.
+        let _ = self.heartbeat.unbounded_send(mail);
+    }
+
+    /// The role answers.
+    pub(super) fn pong(&self, role: Role) {
+        self.board.answered[place(role)].set(self.timer.now());
+    }
+
+    /// The leader to ask, if it is another node to which a connection stands.
+    pub(super) fn other_leader(&self) -> Option<NodeId> {
+        let leader = self.board.leader.get()?.node;
+        (leader != self.me() && self.board.links.borrow().contains_key(&leader)).then_some(leader)
+    }
+}
