@@ -1,0 +1,178 @@
+//! The command line.
+
+use crate::client::{Client, ClientError};
+use crate::failure::{Failure, told};
+use crate::{bench, demo, serve};
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+use hyper::StatusCode;
+use std::fmt::Display;
+use std::io::{Read, Write};
+use std::str::FromStr;
+use synod::NodeId;
+
+/// A replicated key-value store over HTTP.
+#[derive(Debug, Parser)]
+#[command(name = "kv", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node.
+    Serve(serve::Options),
+    /// Store a value; prints its version.
+    Put {
+        key: String,
+        /// Read from the standard input if it is left out.
+        value: Option<String>,
+        /// Only if this is the present version.
+        #[arg(long, value_name = "VERSION", conflicts_with = "if_absent")]
+        if_match: Option<String>,
+        /// Only if there is no such key.
+        #[arg(long)]
+        if_absent: bool,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Print a value.
+    Get {
+        key: String,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Forget a key.
+    Delete {
+        key: String,
+        /// Only if this is the present version.
+        #[arg(long, value_name = "VERSION")]
+        if_match: Option<String>,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Print keys, versions and values as JSON.
+    List {
+        /// Only keys that begin with this.
+        #[arg(long, default_value = "")]
+        prefix: String,
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Print what a node knows of itself as JSON.
+    Status {
+        #[command(flatten)]
+        at: At,
+    },
+    /// Measure: clients that put, each waiting for its answer before it goes on.
+    Bench(bench::Options),
+    /// Start a cluster, load a table, kill the leader, and count what was lost.
+    Demo(demo::Options),
+}
+
+/// Where the service is.
+#[derive(Debug, Args)]
+struct At {
+    /// The HTTP address of any node.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8001")]
+    http: String,
+}
+
+/// A node's id and where the others reach it: `ID=HOST:PORT`.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) id: NodeId,
+    pub(crate) address: String,
+}
+
+impl FromStr for Peer {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const FORM: &str = "a peer is ID=HOST:PORT, as in 1=127.0.0.1:7001";
+        let (id, address) = text.split_once('=').ok_or(FORM)?;
+        let port = address.rsplit_once(':').ok_or(FORM)?.1;
+        port.parse::<u16>().map_err(|_| FORM)?;
+        Ok(Self { id: NodeId::new(id.parse().map_err(|_| FORM)?), address: address.into() })
+    }
+}
+
+impl Cli {
+    /// Reads the program's arguments; shows help where help is asked for.
+    pub(crate) fn read() -> Result<Self, Failure> {
+        Self::try_parse().map_err(|error| match error.kind() {
+            ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
+            _ => {
+                let text = error.render().to_string();
+                let reason = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+                let reason: Vec<_> = reason.split_whitespace().collect();
+                Failure::Refused(format!("{}; see kv --help", reason.join(" ")))
+            }
+        })
+    }
+
+    /// Does what was asked for.
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        let client = Client::default();
+        match self.command {
+            Command::Serve(options) => return serve::serve(options).await,
+            Command::Bench(options) => return bench::bench(options).await,
+            Command::Demo(options) => return demo::demo(options).await,
+            Command::Put { key, value, if_match, if_absent, at } => {
+                let value = value.map_or_else(standard_input, |value| Ok(value.into_bytes()))?;
+                let if_match = if_match.map(|version| format!("\"{version}\""));
+                let answer = client.put(&at.http, &key, value.into(), if_match.as_deref(), if_absent).await?;
+                say(answer.version.unwrap_or_default());
+            }
+            Command::Get { key, at } => {
+                let answer = client.get(&at.http, &key).await?;
+                // Bytes as they are: a value need not be text. A reader that went away needs none.
+                let _ = std::io::stdout().write_all(&answer.body);
+            }
+            Command::Delete { key, if_match, at } => {
+                let if_match = if_match.map(|version| format!("\"{version}\""));
+                client.delete(&at.http, &key, if_match.as_deref()).await?;
+            }
+            Command::List { prefix, limit, at } => {
+                let answer = client.list(&at.http, &prefix, limit).await?;
+                say(String::from_utf8_lossy(&answer.body));
+            }
+            Command::Status { at } => {
+                let answer = client.status(&at.http).await?;
+                say(serde_json::to_string_pretty(&answer).map_err(|error| Failure::Failed(told(&error)))?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Prints a line. A reader that went away needs none.
+pub(crate) fn say(line: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+fn standard_input() -> Result<Vec<u8>, Failure> {
+    let mut value = Vec::new();
+    let read = std::io::stdin().lock().read_to_end(&mut value);
+    read.map_err(|error| Failure::Failed(format!("cannot read the value from the standard input: {error}")))?;
+    Ok(value)
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let text = told(&error);
+        match error {
+            // Absent, or changed meanwhile: an answer like any other, and none that calls for another request.
+            ClientError::Refused {
+                status: StatusCode::NOT_FOUND | StatusCode::PRECONDITION_FAILED, ..
+            } => Self::Failed(text),
+            ClientError::Refused { status, .. } if status.is_client_error() => Self::Refused(text),
+            _ => Self::Failed(text),
+        }
+    }
+}
