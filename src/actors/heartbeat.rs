@@ -368,6 +368,10 @@ impl<S: StateMachine> Part for HeartbeatActor<S> {
         self.watch_roles();
         self.look_drained();
         self.poll_rebuilding(task);
+        if matches!(self.end, End::Closing(_)) {
+            // It may take a while, if an append hangs; a node that is over says nothing meanwhile (8.2).
+            self.desk.effects.retain(|effect| matches!(effect, Effect::Event(_)));
+        }
         let mut events = Vec::new();
         self.desk.carry_out(None, |effect| {
             if let Effect::Event(event) = effect {
