@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod failing;
+mod faults;
+mod law;
 mod proposing;
 mod starting;
 mod stopping;
