@@ -90,7 +90,8 @@ fn workload(operations: u64) -> Vec<Group> {
             8 => vec![chosen(slot / 2)],
             _ => Vec::new(),
         };
-        let entry = |slot| Record::Accepted { slot: Slot::new(slot), id: id(number), value: batch(slot, number) };
+        let entry =
+            |slot| Record::Accepted { slot: Slot::new(slot), id: id(number), value: batch(slot, number) };
         records.push(entry(slot));
         records.push(entry(slot + 1));
         if step == 2 {

@@ -211,7 +211,6 @@ fn identity(recovered: &Recovered) -> Identity {
 fn limits(config: &Config) -> Limits {
     Limits {
         campaign_timeout: config.campaign_timeout,
-        campaign_pause_max: config.campaign_pause_max,
         resend: config.resend,
         resend_max: config.resend_max,
         catch_up_timeout: config.catch_up_timeout,

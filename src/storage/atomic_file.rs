@@ -144,7 +144,9 @@ impl From<AtomicFileError> for StorageError {
         let what = error.to_string();
         match error {
             AtomicFileError::Io { op, path, source } => Self::Io { op, path, source },
-            AtomicFileError::UnknownFormat { path, found } => Self::UnknownFormat { path, found, known: VERSION },
+            AtomicFileError::UnknownFormat { path, found } => {
+                Self::UnknownFormat { path, found, known: VERSION }
+            }
             AtomicFileError::Locked { path } => Self::Locked { place: path.display().to_string() },
             AtomicFileError::Poisoned { .. } => Self::Poisoned,
             AtomicFileError::Truncated { path, .. }
@@ -268,8 +270,10 @@ impl<T: Serialize + DeserializeOwned> AtomicFile<T> {
     }
 
     fn replace(&self, bytes: &[u8]) -> Result<(), AtomicFileError> {
-        let (temp, file) =
-            self.disk.create_temp(&self.directory, &self.temp_prefix()).map_err(io_error("create", &self.path))?;
+        let (temp, file) = self
+            .disk
+            .create_temp(&self.directory, &self.temp_prefix())
+            .map_err(io_error("create", &self.path))?;
         let written = write_all_at(file.as_ref(), bytes, 0)
             .map_err(io_error("write", &temp))
             .and_then(|()| file.sync_data().map_err(io_error("fsync", &temp)))
@@ -322,7 +326,11 @@ impl<T: Serialize + DeserializeOwned> AtomicFile<T> {
 
     fn check_size(&self, bytes: u64) -> Result<(), AtomicFileError> {
         if bytes > Self::BYTES_MAX {
-            return Err(AtomicFileError::Oversize { path: self.path.clone(), bytes, bytes_max: Self::BYTES_MAX });
+            return Err(AtomicFileError::Oversize {
+                path: self.path.clone(),
+                bytes,
+                bytes_max: Self::BYTES_MAX,
+            });
         }
         Ok(())
     }

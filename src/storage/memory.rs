@@ -5,7 +5,9 @@
 //! Knows nothing of: disks.
 
 use super::{Recovered, Start, Storage, StorageError};
-use crate::multi::{DiskId, Entry, Group, Identity, Incarnation, Log, Membership, Owner, Record, Sequence, Slot};
+use crate::multi::{
+    DiskId, Entry, Group, Identity, Incarnation, Log, Membership, Owner, Record, Sequence, Slot,
+};
 use crate::paxos::{NodeId, ProposalId};
 use async_trait::async_trait;
 use futures::channel::oneshot;
@@ -285,7 +287,8 @@ impl Storage for MemoryStorage {
         let mut found = Vec::new();
         let mut bytes = 0_usize;
         let mut next = slots.start.max(Slot::FIRST);
-        let entries = place.node.as_ref().filter(|_| next < slots.end).map(|node| node.entries.range(next..slots.end));
+        let entries =
+            place.node.as_ref().filter(|_| next < slots.end).map(|node| node.entries.range(next..slots.end));
         for (slot, entry) in entries.into_iter().flatten() {
             bytes = bytes.saturating_add(entry.value.size());
             if *slot != next || (bytes > bytes_max && !found.is_empty()) {

@@ -115,7 +115,10 @@ pub(crate) fn encode(bytes: &mut Vec<u8>, group: GroupId, record: &Record) -> Re
             put_id(bytes, *id);
             bytes.extend_from_slice(&through.get().to_le_bytes());
         }
-        Record::Formed { .. } | Record::PeerSeen { .. } | Record::PeerSequence { .. } | Record::Abstains { .. } => {
+        Record::Formed { .. }
+        | Record::PeerSeen { .. }
+        | Record::PeerSequence { .. }
+        | Record::Abstains { .. } => {
             codec::encode_into(bytes, record).map_err(|_| MalformedRecord)?;
         }
     }
@@ -160,7 +163,9 @@ pub(crate) fn decode(bytes: &mut &[u8]) -> Result<(GroupId, Record), MalformedRe
             value: take_value(&mut content)?,
         },
         Kind::Chosen => Record::Chosen { slot: take_slot(&mut content)?, value: take_value(&mut content)? },
-        Kind::Watermark => Record::Watermark { id: take_id(&mut content)?, through: take_slot(&mut content)? },
+        Kind::Watermark => {
+            Record::Watermark { id: take_id(&mut content)?, through: take_slot(&mut content)? }
+        }
         Kind::Formed | Kind::PeerSeen | Kind::PeerSequence | Kind::Abstains => {
             let record: Record = codec::decode(std::mem::take(&mut content)).map_err(|_| MalformedRecord)?;
             if let Record::Formed { membership, .. } = &record {

@@ -128,7 +128,8 @@ enum Unmet {
 
 impl From<StorageError> for Unmet {
     fn from(error: StorageError) -> Self {
-        let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+        let source =
+            std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
         Self::Failed(format!("{error}{source}"))
     }
 }

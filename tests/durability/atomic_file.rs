@@ -88,7 +88,9 @@ fn a_well_formed_file_is_read() {
 fn opening_in_a_missing_directory_fails() {
     let room = Room::new();
     let opened = Text::open(room.directory.path().join("missing").join("state"));
-    assert!(matches!(opened, Err(AtomicFileError::Io { source, .. }) if source.kind() == ErrorKind::NotFound));
+    assert!(
+        matches!(opened, Err(AtomicFileError::Io { source, .. }) if source.kind() == ErrorKind::NotFound)
+    );
 }
 
 // seed D07: K; the serial is in the header
@@ -194,7 +196,10 @@ fn a_crash_at_any_call_leaves_the_old_value_or_the_new_one_whole() {
                 let file = Text::open_on(shared, &path).unwrap();
                 file.clean().unwrap();
                 let found = file.load().unwrap().unwrap();
-                assert!(found == "new" || (found == "old" && saved.is_err()), "{fault:?} at {operation}: {found}");
+                assert!(
+                    found == "new" || (found == "old" && saved.is_err()),
+                    "{fault:?} at {operation}: {found}"
+                );
                 assert_eq!(disk.files().len(), 1, "temporary files are removed");
             }
         }

@@ -29,8 +29,10 @@ fn check(disk: &SimulatedDisk, groups: &[Group], (acknowledged, starts): (usize,
         recovered => recovered.unwrap_or_else(|error| panic!("{what}: {error:?}")),
     };
     assert!(recovered.incarnations.len() > starts, "{what}: a start was forgotten"); // protocol 9.3
-    let count = [acknowledged, acknowledged + 1].into_iter().find(|count| recovered.log == fold(groups, *count));
-    let count = count.unwrap_or_else(|| panic!("{what}: {acknowledged} groups were acknowledged, and differ"));
+    let count =
+        [acknowledged, acknowledged + 1].into_iter().find(|count| recovered.log == fold(groups, *count));
+    let count =
+        count.unwrap_or_else(|| panic!("{what}: {acknowledged} groups were acknowledged, and differ"));
     let known = |damage: &Damage| matches!(damage, Damage::TornTail(_));
     assert!(storage.damage().iter().all(known), "{what}: {:?}", storage.damage());
     readable(&storage, &recovered.log, what);
@@ -49,7 +51,8 @@ fn check(disk: &SimulatedDisk, groups: &[Group], (acknowledged, starts): (usize,
 fn readable(storage: &FileStorage, log: &Log, what: &str) {
     let mut next = Slot::FIRST;
     while next <= log.chosen_through() {
-        let page: Vec<(Slot, Entry)> = block_on(storage.read(next..log.chosen_through().next(), 500)).unwrap();
+        let page: Vec<(Slot, Entry)> =
+            block_on(storage.read(next..log.chosen_through().next(), 500)).unwrap();
         assert!(!page.is_empty(), "{what}: {next} is chosen and not there"); // protocol 3.4
         assert_eq!(page[0].0, next);
         next = page[page.len() - 1].0.next();
@@ -70,7 +73,9 @@ fn every_acknowledged_append_is_there_after_a_power_cut_at_any_call() {
             disk.fault_at(operation, fault);
             let done = run(&disk, &groups);
             assert!(disk.is_off());
-            for unsynced in [Unsynced::Lost, Unsynced::Kept, Unsynced::Some(operation), Unsynced::Some(!operation)] {
+            for unsynced in
+                [Unsynced::Lost, Unsynced::Kept, Unsynced::Some(operation), Unsynced::Some(!operation)]
+            {
                 let disk = disk.copy();
                 disk.power_cut(unsynced);
                 check(&disk, &groups, done, &format!("{fault:?} at call {operation}, {unsynced:?}"));

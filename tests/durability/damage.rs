@@ -85,7 +85,10 @@ fn a_flipped_byte_anywhere_is_detected_or_harmless() {
                 if let Ok(found) = block_on(storage.read(*slot..slot.next(), 10_000)) {
                     for (_, entry) in found {
                         let older = *slot > log.chosen_through() && log.is_unknown(*slot);
-                        assert!(entry.value == *value || abstains || older, "{what}: {slot} reads another value");
+                        assert!(
+                            entry.value == *value || abstains || older,
+                            "{what}: {slot} reads another value"
+                        );
                     }
                 }
             }

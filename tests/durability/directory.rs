@@ -18,7 +18,8 @@ fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 fn an_append_is_one_write_and_one_flush_and_the_file_does_not_grow() {
     let directory = tempfile::tempdir().unwrap();
     let recorded = RecordedDisk::new(Arc::new(RealDisk));
-    let storage = FileStorage::at(directory.path().join("node")).with_disk(Arc::new(recorded.clone())).inline();
+    let storage =
+        FileStorage::at(directory.path().join("node")).with_disk(Arc::new(recorded.clone())).inline();
     bootstrap(&storage).unwrap();
     let segment = directory.path().join("node").join("journal-000000000001.log");
     let length = fs::metadata(&segment).unwrap().len();
@@ -26,7 +27,8 @@ fn an_append_is_one_write_and_one_flush_and_the_file_does_not_grow() {
     for step in 1..=20 {
         block_on(storage.append(group(step, vec![accepted(step, 1)]))).unwrap();
         let operations = recorded.take();
-        let [Operation::Write { path, offset, .. }, Operation::SyncData(flushed)] = operations.as_slice() else {
+        let [Operation::Write { path, offset, .. }, Operation::SyncData(flushed)] = operations.as_slice()
+        else {
             panic!("{operations:?}")
         };
         assert!(*path == segment && path == flushed && offset % 64 == 0);
@@ -40,7 +42,8 @@ fn every_file_is_flushed_before_it_gets_its_name_and_its_directory_after() {
     let directory = tempfile::tempdir().unwrap();
     let recorded = RecordedDisk::new(Arc::new(RealDisk));
     let disk = Arc::new(recorded.clone());
-    let storage = FileStorage::at(directory.path().join("a/b/node")).with_disk(disk).segment_bytes(4 << 10).inline();
+    let storage =
+        FileStorage::at(directory.path().join("a/b/node")).with_disk(disk).segment_bytes(4 << 10).inline();
     bootstrap(&storage).unwrap();
     for group in workload(60) {
         block_on(storage.append(group)).unwrap();
@@ -50,7 +53,8 @@ fn every_file_is_flushed_before_it_gets_its_name_and_its_directory_after() {
     for (at, operation) in operations.iter().enumerate() {
         let Operation::Rename { from, to } = operation else { continue };
         renames += 1;
-        let is_write = |operation: &&Operation| matches!(operation, Operation::Write { path, .. } if path == from);
+        let is_write =
+            |operation: &&Operation| matches!(operation, Operation::Write { path, .. } if path == from);
         let last_write = operations[..at].iter().rposition(|operation| is_write(&operation)).unwrap();
         assert!(operations[last_write..at].contains(&Operation::SyncData(from.clone())));
         assert_eq!(operations[at + 1], Operation::SyncDir(to.parent().unwrap().to_path_buf()));
@@ -180,7 +184,8 @@ fn a_group_without_a_successor_is_sealed_once_and_the_last_one_at_the_end() {
     let directory = tempfile::tempdir().unwrap();
     let recorded = RecordedDisk::new(Arc::new(RealDisk));
     let disk = Arc::new(recorded.clone());
-    let storage = FileStorage::at(directory.path()).with_disk(disk.clone()).seal_after(Duration::from_millis(1));
+    let storage =
+        FileStorage::at(directory.path()).with_disk(disk.clone()).seal_after(Duration::from_millis(1));
     bootstrap(&storage).unwrap();
     recorded.take();
     block_on(storage.append(group(1, vec![accepted(1, 1)]))).unwrap();
@@ -216,6 +221,7 @@ fn segments_are_prepared_ahead_and_reads_go_on_beside_appends() {
     drop(storage);
     let storage = FileStorage::at(directory.path());
     assert_eq!(restart(&storage).unwrap().log, fold(&groups, 400));
-    let temps = contents(directory.path()).into_keys().filter(|path| path.extension() == Some("tmp".as_ref()));
+    let temps =
+        contents(directory.path()).into_keys().filter(|path| path.extension() == Some("tmp".as_ref()));
     assert_eq!(temps.count(), 0);
 }

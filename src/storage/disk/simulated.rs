@@ -191,7 +191,8 @@ impl SimulatedDisk {
     /// Every file with what it holds.
     pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let state = self.lock_state();
-        let content = |file: &usize| state.files.get(*file).map(|content| content.live.clone()).unwrap_or_default();
+        let content =
+            |file: &usize| state.files.get(*file).map(|content| content.live.clone()).unwrap_or_default();
         state.names.iter().map(|(path, file)| (path.clone(), content(file))).collect()
     }
 
@@ -320,7 +321,10 @@ impl Disk for SimulatedDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.lock_state();
         let file = *state.names.get(from).ok_or(io::ErrorKind::NotFound)?;
-        state.change_name(NameChange { removed: Some(from.to_path_buf()), named: Some((to.to_path_buf(), file)) })
+        state.change_name(NameChange {
+            removed: Some(from.to_path_buf()),
+            named: Some((to.to_path_buf(), file)),
+        })
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -334,8 +338,9 @@ impl Disk for SimulatedDisk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.lock_state();
         let turn = state.take_turn()?;
-        let (durable, pending) =
-            std::mem::take(&mut state.names_pending).into_iter().partition::<Vec<_>, _>(|change| change.is_in(dir));
+        let (durable, pending) = std::mem::take(&mut state.names_pending)
+            .into_iter()
+            .partition::<Vec<_>, _>(|change| change.is_in(dir));
         for change in durable {
             change.make(&mut state.names_durable);
         }

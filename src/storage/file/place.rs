@@ -78,7 +78,8 @@ impl Place {
             }
             None => begin(settings, owner, start)?,
         };
-        let (journal, replayed) = Journal::open(Arc::clone(disk), dir, identity.stamp(), settings.segment_bytes)?;
+        let (journal, replayed) =
+            Journal::open(Arc::clone(disk), dir, identity.stamp(), settings.segment_bytes)?;
         file.clean()?;
         identity.count_start(disk.random());
         file.save(&identity)?;

@@ -75,11 +75,15 @@ impl Worker {
         let threads = Vec::new();
         let mut worker = Self { jobs: Some(jobs), side_jobs: Some(side_jobs.clone()), opened, threads };
         let (prepared, spares) = mpsc::channel();
-        worker.threads.push(spawn("synod-read", &settings.dir, move || read_and_prepare(&side_queue, &prepared))?);
+        worker
+            .threads
+            .push(spawn("synod-read", &settings.dir, move || read_and_prepare(&side_queue, &prepared))?);
         let writing = Writing { queue, side_jobs, spares, opened: Arc::clone(&worker.opened) };
         let settings = settings.clone();
         let name = settings.dir.clone();
-        worker.threads.insert(0, spawn("synod-write", &name, move || writing.run(&settings, owner, start, answer))?);
+        worker
+            .threads
+            .insert(0, spawn("synod-write", &name, move || writing.run(&settings, owner, start, answer))?);
         Ok((worker, Reply::Later(reply)))
     }
 

@@ -65,7 +65,9 @@ pub(super) fn runs(records: &[Record]) -> Vec<Run> {
     for record in records {
         let (kind, slot) = (Kind::of(record), slot_of(record).unwrap_or_default());
         match runs.last_mut() {
-            Some(run) if run.kind == kind && (!kind.has_slot() || run.first.plus(run.count) == slot) => run.count += 1,
+            Some(run) if run.kind == kind && (!kind.has_slot() || run.first.plus(run.count) == slot) => {
+                run.count += 1
+            }
             _ => runs.push(Run { log: GroupId::default(), kind, first: slot, count: 1 }),
         }
     }
@@ -139,9 +141,11 @@ impl Header {
             return None;
         }
         let (body_crc, previous_crc) = (fields.get_u32_le(), fields.get_u32_le());
-        let found = Stamp { cluster: fields.get_u64_le(), node: fields.get_u64_le(), disk: fields.get_u64_le() };
+        let found =
+            Stamp { cluster: fields.get_u64_le(), node: fields.get_u64_le(), disk: fields.get_u64_le() };
         let (sequence, written) = (fields.get_u64_le(), Sequence(fields.get_u64_le()));
-        let synced = Position { segment: fields.get_u64_le(), offset: usize::try_from(fields.get_u64_le()).ok()? };
+        let synced =
+            Position { segment: fields.get_u64_le(), offset: usize::try_from(fields.get_u64_le()).ok()? };
         if found != stamp || synced != position {
             return None;
         }
@@ -149,7 +153,8 @@ impl Header {
         let (facts, flags) = (fields.get_u64_le(), fields.get_u32_le());
         let runs = read_runs(rest.get(FIXED_BYTES..header_bytes)?, body_bytes)?;
         let promised = (flags & PROMISED != 0).then_some(promised);
-        let header = Self { sequence, written, previous_crc, synced, promised, facts, runs, body_bytes, body_crc };
+        let header =
+            Self { sequence, written, previous_crc, synced, promised, facts, runs, body_bytes, body_crc };
         Some((header, crc))
     }
 

@@ -159,7 +159,8 @@ impl Cache<'_> {
     }
 
     fn block(&mut self, block: &Block) -> Result<&mut CachedBlock, StorageError> {
-        let is_same = |cached: &CachedBlock| cached.block.start == block.start && cached.block.end == block.end;
+        let is_same =
+            |cached: &CachedBlock| cached.block.start == block.start && cached.block.end == block.end;
         let at = match self.blocks.iter().position(is_same) {
             Some(at) => at,
             None => {
@@ -182,7 +183,8 @@ impl CachedBlock {
         let mut position = block.start;
         while position.offset < block.end {
             let header = Header::read(&bytes, block.start.offset, position, reader.stamp);
-            let (header, _) = header.ok_or_else(|| reader.damaged(position, "the header of a group is damaged"))?;
+            let (header, _) =
+                header.ok_or_else(|| reader.damaged(position, "the header of a group is damaged"))?;
             for slot in header.slots() {
                 newest.insert(slot, headers.len());
             }

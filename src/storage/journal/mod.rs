@@ -157,7 +157,12 @@ impl Journal {
     /// # Errors
     ///
     /// [`StorageError::Io`] as the system says.
-    pub fn create(disk: &dyn Disk, dir: &Path, stamp: Stamp, segment_bytes: usize) -> Result<(), StorageError> {
+    pub fn create(
+        disk: &dyn Disk,
+        dir: &Path,
+        stamp: Stamp,
+        segment_bytes: usize,
+    ) -> Result<(), StorageError> {
         let bytes = clamp_segment(segment_bytes);
         Segment::prepare(disk, dir, 1, bytes, stamp)?.publish(disk, dir)
     }
@@ -250,7 +255,8 @@ impl Journal {
     ///
     /// [`StorageError`] if it cannot be read.
     pub fn replay(&self) -> Result<Replayed, StorageError> {
-        let replay = Replay::run(self.disk.as_ref(), &self.dir, self.stamp, Index::default(), Some(self.end()))?;
+        let replay =
+            Replay::run(self.disk.as_ref(), &self.dir, self.stamp, Index::default(), Some(self.end()))?;
         let complete = replay.sequence == self.sequence;
         let mut replayed = replay.into_replayed();
         if !complete {
@@ -372,7 +378,8 @@ impl Journal {
         };
         let crc = header.write(&mut self.buffer, self.stamp);
         let path = &self.segment.path;
-        write_all_at(self.segment.file.as_ref(), &self.buffer, self.at as u64).map_err(io_error("write", path))?;
+        write_all_at(self.segment.file.as_ref(), &self.buffer, self.at as u64)
+            .map_err(io_error("write", path))?;
         self.segment.file.sync_data().map_err(io_error("fsync", path))?;
         self.index.add(&header);
         self.at += self.buffer.len();

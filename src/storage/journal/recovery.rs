@@ -247,7 +247,8 @@ pub(super) fn look(disk: &dyn Disk, dir: &Path) -> Result<Option<Found>, Storage
     for number in segment::list(disk, dir)? {
         let segment = Segment::open(disk, dir, number, Access::Read)?;
         segment.read(0, segment.bytes, &mut content)?;
-        let used = content.get(segment::HEADER_BYTES..).is_some_and(|rest| rest.iter().any(|byte| *byte != 0));
+        let used =
+            content.get(segment::HEADER_BYTES..).is_some_and(|rest| rest.iter().any(|byte| *byte != 0));
         found = Some(if used || found == Some(Found::Used) { Found::Used } else { Found::Unused });
     }
     Ok(found)

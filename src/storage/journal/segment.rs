@@ -92,7 +92,12 @@ impl Segment {
     }
 
     /// Opens segment `number`.
-    pub(super) fn open(disk: &dyn Disk, dir: &Path, number: u64, access: Access) -> Result<Self, StorageError> {
+    pub(super) fn open(
+        disk: &dyn Disk,
+        dir: &Path,
+        number: u64,
+        access: Access,
+    ) -> Result<Self, StorageError> {
         let path = path(dir, number);
         let file = disk.open(&path, access).map_err(io_error("open", &path))?;
         let length = file.length().map_err(io_error("stat", &path))?;
@@ -135,10 +140,15 @@ impl Segment {
             return Ok(false);
         }
         if version != VERSION {
-            return Err(StorageError::UnknownFormat { path: self.path.clone(), found: version, known: VERSION });
+            return Err(StorageError::UnknownFormat {
+                path: self.path.clone(),
+                found: version,
+                known: VERSION,
+            });
         }
         let number = fields.get_u64_le();
-        let found = Stamp { cluster: fields.get_u64_le(), node: fields.get_u64_le(), disk: fields.get_u64_le() };
+        let found =
+            Stamp { cluster: fields.get_u64_le(), node: fields.get_u64_le(), disk: fields.get_u64_le() };
         if found != stamp || number != self.number {
             let what = "the segment belongs to another disk or place".to_owned();
             return Err(StorageError::Corrupt { path: self.path.clone(), offset: 0, what });

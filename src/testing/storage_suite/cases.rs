@@ -86,7 +86,11 @@ async fn every_record_comes_back(place: &dyn StoragePlace) -> Verdict {
     let records = vec![
         Record::Promised { id: id(3) },
         Record::Formed { membership: members(3)?, disks: BTreeMap::from([(NODE, DiskId(7))]) },
-        Record::PeerSeen { node: NodeId::new(2), disk: DiskId(8), incarnation: Incarnation { counter: 4, nonce: 9 } },
+        Record::PeerSeen {
+            node: NodeId::new(2),
+            disk: DiskId(8),
+            incarnation: Incarnation { counter: 4, nonce: 9 },
+        },
         Record::PeerSequence { node: NodeId::new(2), sequence: Sequence(77) },
         accepted(1, 3, "batch"),
         Record::Accepted { slot: Slot::new(2), id: id(3), value: Value::Noop },
@@ -203,7 +207,11 @@ async fn a_second_open_is_refused(place: &dyn StoragePlace) -> Verdict {
     let refused = |error: &StorageError| matches!(error, StorageError::Locked { .. });
     ensure_refused(second.open(owner()?, Start::Restart).await, refused, "a second open")?;
     drop(second);
-    ensure_refused(storage.open(owner()?, Start::Restart).await, refused, "a second open of the same storage")?;
+    ensure_refused(
+        storage.open(owner()?, Start::Restart).await,
+        refused,
+        "a second open of the same storage",
+    )?;
     storage.append(group(1, vec![accepted(1, 1, "a")])).await?;
     ensure_eq(&storage.recover().await?.incarnations.len(), &1, "starts")
 }
@@ -317,7 +325,8 @@ async fn another_owner_is_refused(place: &dyn StoragePlace) -> Verdict {
     let before = storage.recover().await?;
     drop(storage);
     let refused = |error: &StorageError| matches!(error, StorageError::WrongOwner { .. });
-    let others = [owner_of("suite", 0, NodeId::new(2))?, owner_of("other", 0, NODE)?, owner_of("suite", 1, NODE)?];
+    let others =
+        [owner_of("suite", 0, NodeId::new(2))?, owner_of("other", 0, NODE)?, owner_of("suite", 1, NODE)?];
     for other in others {
         for start in [Start::Restart, Start::Join, Start::Bootstrap(members(3)?)] {
             let storage = place.storage();
@@ -401,7 +410,11 @@ async fn nothing_works_while_closed(place: &dyn StoragePlace) -> Verdict {
     let not_open = |error: &StorageError| matches!(error, StorageError::NotOpen);
     let storage = place.storage();
     for when in ["before open", "after close"] {
-        ensure_refused(storage.append(group(1, vec![accepted(1, 1, "a")])).await, not_open, &format!("append {when}"))?;
+        ensure_refused(
+            storage.append(group(1, vec![accepted(1, 1, "a")])).await,
+            not_open,
+            &format!("append {when}"),
+        )?;
         ensure_refused(storage.recover().await, not_open, &format!("recover {when}"))?;
         let read = storage.read(Slot::FIRST..Slot::MAX, 1000).await;
         ensure_refused(read, not_open, &format!("read {when}"))?;
@@ -466,7 +479,12 @@ async fn a_read_is_bounded(place: &dyn StoragePlace) -> Verdict {
 async fn a_read_gives_the_newest(place: &dyn StoragePlace) -> Verdict {
     let storage = bootstrap(place).await?;
     for round in 1..=30 {
-        storage.append(group(round, vec![accepted(1, round, &format!("round {round}")), accepted(2, round, "b")])).await?;
+        storage
+            .append(group(
+                round,
+                vec![accepted(1, round, &format!("round {round}")), accepted(2, round, "b")],
+            ))
+            .await?;
     }
     let found = storage.read(Slot::FIRST..Slot::new(2), 1000).await?;
     ensure_eq(&found, &vec![(Slot::FIRST, entry(30, "round 30"))], "the read")
