@@ -316,3 +316,86 @@ impl Gate {
 pub fn arrived(receiver: &mut mpsc::UnboundedReceiver<Arrival>) -> Option<Arrival> {
     receiver.next().now_or_never().flatten()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::multi::{ClusterId, DiskId, Owner, ProtocolRange, Sequence};
+
+    fn identity(node: u64) -> Identity {
+        let owner = Owner { cluster: ClusterId::new("inbox").unwrap(), epoch: 0, node: NodeId::new(node) };
+        let protocol = ProtocolRange::OURS;
+        Identity { owner, disk: DiskId(node), incarnations: Vec::new(), sequence: Sequence(0), protocol }
+    }
+
+    fn envelope() -> Envelope {
+        Envelope { group: GroupId(0), message: Message::ReadMark { request: 1 } }
+    }
+
+    /// A connection of node 2 to the inbox of node 1.
+    fn connected(bytes_max: usize) -> (PeerInbox, mpsc::UnboundedReceiver<Arrival>) {
+        let (inbox, mut arrivals) = Inbox::channel(identity(1), bytes_max);
+        let mut connecting = Box::pin(inbox.connect(identity(2)));
+        assert!(connecting.as_mut().now_or_never().is_none(), "waits for the node");
+        let Some(Arrival::Connect { answer, .. }) = arrived(&mut arrivals) else { panic!("asks first") };
+        answer.send(Ok(())).unwrap();
+        let peer = connecting.now_or_never().unwrap().unwrap();
+        assert!(matches!(arrived(&mut arrivals), Some(Arrival::LinkUp { .. })));
+        (peer, arrivals)
+    }
+
+    #[test]
+    fn delivery_waits_until_the_node_has_dealt_with_enough() {
+        let size = envelope().message.size();
+        let (mut peer, mut arrivals) = connected(2 * size);
+        for _ in 0..2 {
+            assert_eq!(peer.deliver(envelope()).now_or_never(), Some(Ok(())));
+        }
+        let mut third = Box::pin(peer.deliver(envelope()));
+        assert_eq!(third.as_mut().now_or_never(), None);
+        let Some(Arrival::Message { held, .. }) = arrived(&mut arrivals) else { panic!("the first") };
+        assert_eq!(third.as_mut().now_or_never(), None, "still held");
+        drop(held);
+        assert_eq!(third.now_or_never(), Some(Ok(())));
+    }
+
+    #[test]
+    fn a_message_above_the_bound_passes_alone() {
+        let (mut peer, mut arrivals) = connected(1);
+        assert_eq!(peer.deliver(envelope()).now_or_never(), Some(Ok(())));
+        assert_eq!(peer.deliver(envelope()).now_or_never(), None);
+        drop(arrived(&mut arrivals));
+        assert_eq!(peer.deliver(envelope()).now_or_never(), Some(Ok(())));
+    }
+
+    #[test]
+    fn the_end_of_a_connection_is_told_once_and_of_a_refused_one_never() {
+        let (peer, mut arrivals) = connected(1);
+        drop(peer);
+        assert!(matches!(arrived(&mut arrivals), Some(Arrival::LinkDown { .. })));
+        let (inbox, mut arrivals) = Inbox::channel(identity(1), 1);
+        let mut connecting = Box::pin(inbox.connect(identity(2)));
+        assert!(connecting.as_mut().now_or_never().is_none());
+        let Some(Arrival::Connect { answer, .. }) = arrived(&mut arrivals) else { panic!("asks first") };
+        answer.send(Err(Refusal::OtherDisk)).unwrap();
+        assert_eq!(connecting.now_or_never().unwrap().unwrap_err(), Refusal::OtherDisk);
+        assert!(arrived(&mut arrivals).is_none());
+    }
+
+    #[test]
+    fn handshakes_beyond_the_bound_are_refused_and_given_up_ones_make_room() {
+        // fault F37
+        let (inbox, _arrivals) = Inbox::channel(identity(1), 1);
+        let connect = |node| {
+            let mut connecting = Box::pin(inbox.connect(identity(node)));
+            let answer = connecting.as_mut().now_or_never().map(Result::unwrap_err);
+            (connecting, answer)
+        };
+        let waiting: Vec<_> = (0..HANDSHAKES_MAX as u64).map(|node| connect(node + 2)).collect();
+        assert!(waiting.iter().all(|(_, answer)| answer.is_none()));
+        assert_eq!(connect(100).1, Some(Refusal::Unavailable));
+        drop(waiting);
+        assert_eq!(connect(100).1, None);
+    }
+}

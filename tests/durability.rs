@@ -74,20 +74,26 @@ fn fold(groups: &[Group], count: usize) -> Log {
 /// What an acceptor writes in `operations` steps: promises, entries, entries again, watermarks, fetched values, and what
 /// it learns of its peers.
 fn workload(operations: u64) -> Vec<Group> {
+    workload_under(20, operations)
+}
+
+/// The same with a higher id after every so many steps.
+fn workload_under(steps: u64, operations: u64) -> Vec<Group> {
     let mut groups = Vec::new();
     let disks = BTreeMap::from([(NODE, DiskId(1))]);
     for step in 1..=operations {
-        let number = step / 20 + 1;
+        let number = step / steps + 1;
         let slot = step.div_ceil(2);
-        let length = |slot: u64, number: u64| [0, 16, 200, 900][((slot + number) % 4) as usize];
+        let length = |slot: u64, number: u64| [0, 16, 200, 500][((slot + number) % 4) as usize];
         let batch = |slot, number| value(length(slot, number), slot * 100 + number);
         // Accepted last in step 2 * slot.
-        let chosen = |slot| Record::Chosen { slot: Slot::new(slot), value: batch(slot, slot / 10 + 1) };
+        let chosen =
+            |slot| Record::Chosen { slot: Slot::new(slot), value: batch(slot, 2 * slot / steps + 1) };
         let mut records = match step % 10 {
             1 => vec![Record::Promised { id: id(number) }],
             4 => vec![Record::Watermark { id: id(number), through: Slot::new(slot.saturating_sub(3)) }],
             6 => vec![Record::PeerSequence { node: NodeId::new(2), sequence: Sequence(step) }],
-            8 => vec![chosen(slot / 2)],
+            0 => (slot.saturating_sub(9).max(1)..=slot.saturating_sub(3)).map(chosen).collect(),
             _ => Vec::new(),
         };
         let entry =

@@ -7,8 +7,8 @@
 use stateright::{Checker, Model, Property};
 use std::collections::{BTreeMap, BTreeSet};
 use synod::paxos::{
-    Acceptor, Durable, Event, Learned, Learner, Message, Node, NodeId, ProposalId, ProposalIdExhausted,
-    Proposer, Quorum, SafetyViolation, Step, To,
+    Acceptor, Durable, Event, Learned, Learner, Message, Node, NodeId, Output, ProposalId,
+    ProposalIdExhausted, Proposer, Quorum, SafetyViolation, Step, To,
 };
 
 type Text = &'static str;

@@ -222,6 +222,6 @@ fn limits(config: &Config) -> Limits {
         cache_bytes_max: config.cache_bytes_max,
         ahead_bytes_max: config.ahead_bytes_max,
         ahead_slots_max: config.ahead_slots_max,
-        ..Limits::default()
+        open_slot_age_max: config.open_slot_age_max,
     }
 }

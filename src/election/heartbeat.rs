@@ -160,7 +160,10 @@ impl Heartbeat {
             Some(id) if Some(id) < view.promised => {}
             Some(id) => {
                 if id.node != view.me {
-                    view.leader = Some(Leader { id, heard: now, gone: !view.links.contains(&id.node) });
+                    if view.leader.is_none_or(|leader| leader.id < id) {
+                        view.leader = Some(Leader { id, heard: None, gone: !view.links.contains(&id.node) });
+                    }
+                    out.push(Effect::Local(Local::Proposer(ProposerInput::Saw { id })));
                     let behind =
                         LearnerInput::Behind { peer: from, through: Slot::MAX, chosen_through: Slot::ZERO };
                     out.push(Effect::Local(Local::Learner(behind)));

@@ -78,11 +78,12 @@ struct View {
     leader: Option<Leader>,
 }
 
-/// The leader that was heard last.
+/// The leader that was heard or named last.
 #[derive(Clone, Copy, Debug)]
 struct Leader {
     id: ProposalId,
-    heard: Time,
+    /// When this node itself heard it; others' word does not count (8.1), or two could keep a dead leader alive.
+    heard: Option<Time>,
     /// Its connection was closed and has not returned.
     gone: bool,
 }
@@ -104,7 +105,8 @@ impl View {
     /// The leader, if it was heard within the window and not overtaken by a promise (8.1).
     fn live_leader(&self, now: Time) -> Option<ProposalId> {
         self.leader
-            .filter(|leader| !leader.gone && now.since(leader.heard) < self.timing.liveness_window)
+            .filter(|leader| !leader.gone)
+            .filter(|leader| leader.heard.is_some_and(|at| now.since(at) < self.timing.liveness_window))
             .filter(|leader| Some(leader.id) >= self.promised)
             .map(|leader| leader.id)
     }
@@ -210,7 +212,7 @@ impl Election {
         if self.pulse.as_ref().is_some_and(|pulse| pulse.id() < id) {
             self.step_down(out);
         }
-        self.view.leader = Some(Leader { id, heard: now, gone: false });
+        self.view.leader = Some(Leader { id, heard: Some(now), gone: false });
         if let Mode::Heartbeat(detector) = &mut self.mode {
             detector.on_leader(now, &self.view, &mut self.jitter, out);
         }
@@ -234,9 +236,10 @@ impl Election {
                     self.pulse = Some(Pulse::new(now, id, &self.view));
                     self.view.leader = None;
                     self.stalled = false;
+                    self.watermark = Slot::ZERO;
                 }
             }
-            // A leader that wins phase 1 anew (2.4) goes on as one; its heartbeats rest meanwhile.
+            // A leader that wins phase 1 anew (2.4) goes on as one, under its old id meanwhile.
             ProposerState::Preparing { .. } => {}
             ProposerState::Idle => self.pulse = None,
         }

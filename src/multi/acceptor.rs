@@ -40,10 +40,9 @@ pub struct Acceptor {
     /// Folded, but not yet part of a write: facts that may be lost, such as a watermark.
     unwritten: Vec<Record>,
     formation: Option<Formation>,
-    /// The first one is under way if `reading`.
     reads: VecDeque<Read>,
+    /// The storage is at work on the first of `reads`.
     reading: bool,
-    strangers: usize,
 }
 
 /// Why entries are being read back.
@@ -53,9 +52,9 @@ struct Read {
     bytes_max: usize,
     /// The peer that asked, or the own learner.
     to: Option<NodeId>,
-    /// How far the log had learned when it was asked for: beyond, the storage may hold what was only accepted.
+    /// What is learned through here is what the storage holds once `after` is durable; any earlier it may answer with
+    /// what was accepted there before.
     through: Slot,
-    /// The storage knows all through there once this write is durable.
     after: Sequence,
 }
 
@@ -82,7 +81,6 @@ impl Acceptor {
             formation,
             reads: VecDeque::new(),
             reading: false,
-            strangers: 0,
         }
     }
 
@@ -102,7 +100,7 @@ impl Acceptor {
             AcceptorInput::Start => self.start(now, out),
             AcceptorInput::Message { from, message } => self.on_message(from, message, out),
             AcceptorInput::Persisted { sequence } => {
-                self.durable = sequence;
+                self.durable = self.durable.max(sequence);
                 self.ask_storage(out);
             }
             AcceptorInput::ReadBack { entries } => self.on_read_back(entries, out),
@@ -248,6 +246,7 @@ impl Acceptor {
         let mut records = Vec::with_capacity(values.len());
         let mut stale = None;
         let mut ahead = self.log.ahead_bytes();
+        let next = self.log.chosen_through().next();
         let last = self.log.chosen_through().plus(self.limits.ahead_slots_max);
         let mut slot = first;
         for value in values {
@@ -260,7 +259,8 @@ impl Acceptor {
                     return;
                 }
                 accepted.push(slot);
-            } else if slot <= last && ahead + value.size() <= self.limits.ahead_bytes_max {
+            } else if slot == next || slot <= last && ahead + value.size() <= self.limits.ahead_bytes_max {
+                // The next slot to learn is always taken: all that is held above waits for it.
                 ahead += value.size();
                 accepted.push(slot);
                 records.push(Record::Accepted { slot, id, value });
@@ -282,7 +282,7 @@ impl Acceptor {
         }
     }
 
-    /// A leader is alive; a voter that promised higher says so (8.2).
+    /// A leader is alive; a voter that promised higher says so (8.2), and one that votes no more is no contact.
     fn on_heartbeat(
         &mut self,
         from: NodeId,
@@ -294,14 +294,16 @@ impl Acceptor {
         if self.refuses(from, id, out) {
             return;
         }
+        if self.log.promised() < Some(id) {
+            out.push(Effect::Local(Local::Proposer(ProposerInput::Saw { id })));
+        }
         out.push(Effect::Local(Local::Election(ElectionInput::Heard { id })));
         self.on_watermark(from, id, watermark, out);
         let chosen_through = self.log.chosen_through();
-        out.push(Effect::Send {
-            to: from,
-            message: Message::HeartbeatAck { id, pulse, chosen_through },
-            after: None,
-        });
+        if self.log.abstains().is_none() {
+            let message = Message::HeartbeatAck { id, pulse, chosen_through };
+            out.push(Effect::Send { to: from, message, after: None });
+        }
         if !self.unwritten.is_empty() {
             self.write(Vec::new(), out);
         }
@@ -357,45 +359,55 @@ impl Acceptor {
             }
             slot = slot.next();
         }
-        if !records.is_empty() {
+        if records.is_empty() {
+            let chosen_through = self.log.chosen_through();
+            let learned = LearnerInput::Learned { values: Vec::new(), chosen_through, replay: false };
+            out.push(Effect::Local(Local::Learner(learned)));
+        } else {
             self.write(records, out);
         }
     }
 
     fn on_catch_up(&mut self, to: NodeId, from: Slot, bytes_max: usize, out: &mut Vec<Effect>) {
         let bytes_max = bytes_max.min(self.limits.catch_up_bytes_max);
-        self.serve(from, bytes_max, Some(to), out);
+        self.read(from, bytes_max, Some(to), out);
     }
 
     fn on_replay(&mut self, from: Slot, out: &mut Vec<Effect>) {
-        let bytes_max = self.limits.catch_up_bytes_max;
-        self.serve(from, bytes_max, None, out);
+        self.read(from, self.limits.catch_up_bytes_max, None, out);
     }
 
     /// Answers from memory, or queues a read of durable entries; one runs at a time.
-    fn serve(&mut self, from: Slot, bytes_max: usize, to: Option<NodeId>, out: &mut Vec<Effect>) {
-        let read = Read { from, bytes_max, to, through: self.log.chosen_through(), after: self.sequence };
-        if read.from > self.log.chosen_through() || self.log.entry(read.from).is_some() {
+    fn read(&mut self, from: Slot, bytes_max: usize, to: Option<NodeId>, out: &mut Vec<Effect>) {
+        let through = self.log.chosen_through();
+        let read = Read { from, bytes_max, to, through, after: self.sequence };
+        if from > through || self.log.entry(from).is_some() {
             self.answer_read(read, Vec::new(), out);
-        } else if self.reads.len() < READS_MAX || read.to.is_none() {
+            return;
+        }
+        let own = read.to.is_none();
+        let waits = self.reads.iter().any(|known| (known.to, known.from) == (read.to, read.from));
+        if !waits && (own || self.reads.len() < READS_MAX) {
             self.reads.push_back(read);
             self.ask_storage(out);
         }
     }
 
     fn ask_storage(&mut self, out: &mut Vec<Effect>) {
-        let Some(read) = self.reads.front().filter(|read| !self.reading && read.after <= self.durable) else {
-            return;
-        };
-        let slots = read.from..read.through.next();
-        out.push(Effect::Read { slots, bytes_max: read.bytes_max });
-        self.reading = true;
+        if let Some(read) = self.reads.front().filter(|read| !self.reading && read.after <= self.durable) {
+            let slots = read.from..read.through.next();
+            out.push(Effect::Read { slots, bytes_max: read.bytes_max });
+            self.reading = true;
+        }
     }
 
     fn on_read_back(&mut self, entries: Vec<(Slot, Entry)>, out: &mut Vec<Effect>) {
-        let Some(read) = self.reads.pop_front() else { return };
-        self.reading = false;
-        self.answer_read(read, entries, out);
+        if !std::mem::take(&mut self.reading) {
+            return;
+        }
+        if let Some(read) = self.reads.pop_front() {
+            self.answer_read(read, entries, out);
+        }
         self.ask_storage(out);
     }
 
@@ -523,7 +535,7 @@ impl Acceptor {
         out.push(Effect::Admission { ticket, verdict, after });
     }
 
-    fn judge(&mut self, identity: &Identity) -> Result<(), Refusal> {
+    fn judge(&self, identity: &Identity) -> Result<(), Refusal> {
         let node = identity.node();
         let Some(incarnation) = identity.incarnation() else { return Err(Refusal::OtherDisk) };
         if identity.incarnations.len() > Identity::INCARNATIONS_MAX {
@@ -535,12 +547,10 @@ impl Acceptor {
             return Err(Refusal::OtherDisk);
         }
         let Some((disk, seen)) = known.seen else {
+            let members = self.log.formed().map_or(0, |(_, disks)| disks.len());
+            let full = self.log.peers_seen() >= members + STRANGERS_MAX;
             let member = self.formation.is_some() || formed_disk.is_some();
-            if !member && self.strangers >= STRANGERS_MAX {
-                return Err(Refusal::Unavailable);
-            }
-            self.strangers += usize::from(!member);
-            return Ok(());
+            return if full && !member { Err(Refusal::Unavailable) } else { Ok(()) };
         };
         if disk != identity.disk {
             // Until the cluster has formed nobody has voted, so a directory may be made anew.

@@ -123,6 +123,11 @@ pub enum ProposerInput {
         /// The new promise.
         id: ProposalId,
     },
+    /// Another node leads, or led, under `id`: this node's next id has to be above (1.3).
+    Saw {
+        /// The id.
+        id: ProposalId,
+    },
     /// A connection to `peer` stands.
     LinkUp {
         /// The peer.

@@ -219,9 +219,12 @@ impl Leading {
 
     /// `from` refused the id: whether no phase-2 quorum is left. Otherwise phase 1 is due anew at `renew_at` (2.4).
     pub(super) fn nacked(&mut self, from: NodeId, renew_at: Time, memberships: &Memberships) -> bool {
-        self.nacked.insert(from);
-        self.renew_at.get_or_insert(renew_at);
         memberships.governing(self.next).is_none_or(|membership| {
+            if !membership.votes(from) {
+                return false;
+            }
+            self.nacked.insert(from);
+            self.renew_at.get_or_insert(renew_at);
             let left = membership.voting().filter(|node| !self.nacked.contains(node)).collect();
             !membership.is_phase2_quorum(&left)
         })
@@ -239,8 +242,13 @@ impl Leading {
     /// Open slots to send again now, each with a longer pause to its next time.
     pub(super) fn overdue(&mut self, now: Time, limits: &Limits) -> Vec<Slot> {
         self.under_way.values_mut().for_each(|under_way| under_way.expire(now));
+        let me = self.id.node;
         let mut overdue = Vec::new();
-        for (slot, open) in self.open.iter_mut().filter(|(_, open)| !open.chosen && open.send_again <= now) {
+        for (slot, open) in self.open.iter_mut().filter(|(_, open)| open.send_again <= now) {
+            // What is chosen is fetched by those who lack it, but nobody else would tell this node.
+            if open.chosen && open.accepted.contains(&me) {
+                continue;
+            }
             open.pause = (open.pause * 2).min(limits.resend_max);
             open.send_again = now + open.pause;
             overdue.push(*slot);

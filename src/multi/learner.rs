@@ -23,14 +23,15 @@ pub struct Learner {
     applied: Slot,
     /// How far the own log has learned.
     learned: Slot,
-    /// The log has been asked for what is between `applied` and `learned`.
-    replaying: bool,
+    /// The log has been asked for what is between `applied` and `learned`, and may be asked again then.
+    replaying: Option<Time>,
     /// How far a peer is known, or said, to have learned.
     target: Slot,
     links: BTreeSet<NodeId>,
     request: Option<Request>,
-    /// Values were handed to the acceptor; the next request waits until it has them.
-    storing: bool,
+    /// Values were handed to the acceptor; the next request waits until it has them, but no longer than this.
+    storing: Option<Time>,
+    armed: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,11 +49,12 @@ impl Learner {
             jitter: Jitter::new(seed),
             applied: Slot::ZERO,
             learned: Slot::ZERO,
-            replaying: false,
+            replaying: None,
             target: Slot::ZERO,
             links: BTreeSet::new(),
             request: None,
-            storing: false,
+            storing: None,
+            armed: None,
         }
     }
 
@@ -64,7 +66,7 @@ impl Learner {
     /// Takes one input.
     pub fn step(&mut self, now: Time, input: LearnerInput, out: &mut Vec<Effect>) {
         match input {
-            LearnerInput::Start => self.replay(out),
+            LearnerInput::Start => self.replay(now, out),
             LearnerInput::Learned { values, chosen_through, replay } => {
                 self.on_learned(now, values, chosen_through, replay, out);
             }
@@ -90,14 +92,22 @@ impl Learner {
                 self.forget_request(peer);
                 self.fetch(now, None, out);
             }
-            LearnerInput::Wake => {
-                if self.request.is_some_and(|request| request.expires <= now) {
-                    self.request = None;
-                    self.storing = false;
-                    self.fetch(now, None, out);
-                }
-            }
+            LearnerInput::Wake => self.on_wake(now, out),
         }
+        self.arm(out);
+    }
+
+    /// What was not answered in time is asked again: an answer may be lost, also within the node, when a role of it is
+    /// built anew.
+    fn on_wake(&mut self, now: Time, out: &mut Vec<Effect>) {
+        self.armed = None;
+        self.request = self.request.filter(|request| request.expires > now);
+        self.storing = self.storing.filter(|expires| *expires > now);
+        if self.replaying.is_some_and(|expires| expires <= now) {
+            self.replaying = None;
+            self.replay(now, out);
+        }
+        self.fetch(now, None, out);
     }
 
     /// Delivers what is next, and asks the log for what it has beyond.
@@ -109,8 +119,9 @@ impl Learner {
         replay: bool,
         out: &mut Vec<Effect>,
     ) {
-        self.storing = false;
-        self.learned = self.learned.max(chosen_through);
+        self.storing = None;
+        // An acceptor that was built anew may have learned less than it had before.
+        self.learned = chosen_through;
         let before = self.applied;
         for (slot, value) in values {
             if slot == self.applied.next() {
@@ -118,19 +129,19 @@ impl Learner {
                 out.push(Effect::Deliver { slot, value });
             }
         }
-        if replay {
-            self.replaying = false;
+        // An answer that brings nothing is not asked for again at once.
+        if replay && (self.applied > before || self.applied >= self.learned) {
+            self.replaying = None;
         }
-        let stuck = replay && self.applied == before;
-        if self.applied < self.learned && !stuck {
-            self.replay(out);
+        if self.applied < self.learned {
+            self.replay(now, out);
         }
         self.fetch(now, None, out);
     }
 
-    fn replay(&mut self, out: &mut Vec<Effect>) {
-        if !self.replaying {
-            self.replaying = true;
+    fn replay(&mut self, now: Time, out: &mut Vec<Effect>) {
+        if self.replaying.is_none() {
+            self.replaying = Some(now + self.limits.catch_up_timeout);
             let from = self.applied.next();
             out.push(Effect::Local(Local::Acceptor(AcceptorInput::Replay { from })));
         }
@@ -146,14 +157,18 @@ impl Learner {
         chosen_through: Slot,
         out: &mut Vec<Effect>,
     ) {
+        let end = first.plus(values.len() as u64);
+        let useful = first <= self.learned.next() && end > self.learned.next();
         if self.request.is_some_and(|request| request.peer == from) {
-            self.request = None;
             self.target = chosen_through;
+            // A peer that has more and sends nothing of it is not asked again before the time is over.
+            if useful || chosen_through <= self.learned {
+                self.request = None;
+            }
         }
         self.target = self.target.max(chosen_through);
-        let end = first.plus(values.len() as u64);
-        if first <= self.learned.next() && end > self.learned.next() {
-            self.storing = true;
+        if useful {
+            self.storing = Some(now + self.limits.catch_up_timeout);
             out.push(Effect::Local(Local::Acceptor(AcceptorInput::Store { first, values })));
         } else {
             self.fetch(now, None, out);
@@ -162,7 +177,7 @@ impl Learner {
 
     /// Asks a peer for the next chunk, if this node is known to lag and nothing is on its way.
     fn fetch(&mut self, now: Time, peer: Option<NodeId>, out: &mut Vec<Effect>) {
-        if self.target <= self.learned || self.request.is_some() || self.storing {
+        if self.target <= self.learned || self.request.is_some() || self.storing.is_some() {
             return;
         }
         let Some(peer) = peer.filter(|peer| *peer != self.me).or_else(|| self.any_link()) else { return };
@@ -171,7 +186,16 @@ impl Learner {
         let bytes_max = u32::try_from(self.limits.catch_up_bytes_max).unwrap_or(u32::MAX);
         let message = Message::CatchUp { from: self.learned.next(), bytes_max };
         out.push(Effect::Send { to: peer, message, after: None });
-        out.push(Effect::Deadline(expires));
+    }
+
+    /// Asks to be woken when the first of the answers that are waited for is overdue.
+    fn arm(&mut self, out: &mut Vec<Effect>) {
+        let request = self.request.map(|request| request.expires);
+        let due = [request, self.storing, self.replaying].into_iter().flatten().min();
+        if let Some(due) = due.filter(|due| self.armed.is_none_or(|armed| *due < armed)) {
+            self.armed = Some(due);
+            out.push(Effect::Deadline(due));
+        }
     }
 
     fn any_link(&mut self) -> Option<NodeId> {

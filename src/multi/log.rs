@@ -192,6 +192,11 @@ impl Log {
         self.peers.get(&node).copied().unwrap_or_default()
     }
 
+    /// How many peers are remembered.
+    pub fn peers_seen(&self) -> usize {
+        self.peers.len()
+    }
+
     /// Why this node may not vote, if so.
     pub fn abstains(&self) -> Option<AbstainReason> {
         self.abstains

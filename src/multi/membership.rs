@@ -203,6 +203,11 @@ impl Memberships {
         self.by_first_slot.range(..=slot).next_back().map(|(_, membership)| membership)
     }
 
+    /// The first slot that each membership governs.
+    pub(super) fn first_slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.by_first_slot.keys().copied()
+    }
+
     /// The newest one, in force or not: its addresses are the ones to call.
     pub fn newest(&self) -> Option<&Membership> {
         self.by_first_slot.values().next_back()

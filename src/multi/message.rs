@@ -171,6 +171,20 @@ pub struct Page {
     pub unknown: Vec<Interval>,
 }
 
+impl Page {
+    /// Whether the page says one thing about each slot that it covers, and nothing about any other.
+    pub fn is_well_formed(&self) -> bool {
+        let Interval { first, last } = self.covers;
+        let slots = self.entries.iter().map(|(slot, ..)| Interval::new(*slot, *slot));
+        let inside = slots
+            .chain(self.unknown.iter().copied())
+            .all(|part| first <= part.first && part.first <= part.last && part.last <= last);
+        let ascending = self.entries.is_sorted_by(|(a, ..), (b, ..)| a < b)
+            && self.unknown.is_sorted_by(|a, b| a.last < b.first);
+        first <= last && inside && ascending
+    }
+}
+
 /// Which command of which start of which node: makes a forwarded command apply once (12.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Origin {

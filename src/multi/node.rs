@@ -36,9 +36,14 @@ pub fn route(message: &Message) -> Role {
     }
 }
 
-/// Whether every proposal id in `message` is one that a correct node can have chosen; otherwise it is dropped (1.3).
+/// Whether every proposal id in `message` is one that a correct node can have chosen, and every page of a promise is
+/// coherent; otherwise the message is dropped (1.3, 1.4).
 pub fn is_well_formed(message: &Message) -> bool {
-    message.ids().all(ProposalId::is_well_formed)
+    let coherent = match message {
+        Message::Promise { page, .. } => page.is_well_formed(),
+        _ => true,
+    };
+    coherent && message.ids().all(ProposalId::is_well_formed)
 }
 
 /// `message` as an input of the role that takes it.

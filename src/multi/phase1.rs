@@ -28,17 +28,14 @@ struct Promise {
 }
 
 impl Promise {
-    /// From which slot on the pages cover everything, or `None` while the last page is missing.
+    /// From which slot on the pages cover everything, or `None` while the last page is missing. A repeated `Prepare` may
+    /// have been answered by other pages, so they may overlap.
     fn covers_from(&self) -> Option<Slot> {
-        let mut pages = self.pages.values().rev();
-        let mut first = pages.next().filter(|page| page.covers.last == Slot::MAX)?.covers.first;
-        for page in pages {
-            if page.covers.last.next() != first {
-                break;
-            }
-            first = page.covers.first;
-        }
-        Some(first)
+        let open = self.pages.values().find(|page| page.covers.last == Slot::MAX)?;
+        let below = self.pages.range(..open.covers.first).rev();
+        Some(below.fold(open.covers.first, |first, (_, page)| {
+            if page.covers.last.next() >= first { page.covers.first } else { first }
+        }))
     }
 
     /// Whether it counts for `slot` (G1).
@@ -60,7 +57,10 @@ impl Phase1 {
     pub(super) fn gather(&mut self, from: NodeId, chosen_through: Slot, page: Page) {
         let promise = self.promises.entry(from).or_default();
         promise.chosen_through = promise.chosen_through.max(chosen_through);
-        promise.pages.entry(page.covers.first).or_insert(page);
+        let known = promise.pages.get(&page.covers.first).map(|known| known.covers.last);
+        if known < Some(page.covers.last) {
+            promise.pages.insert(page.covers.first, page);
+        }
     }
 
     /// The highest slot that any promise says is chosen, with who said so.
@@ -108,16 +108,26 @@ impl Phase1 {
     }
 
     /// Whether phase 1 is won for every slot above `chosen_through`.
+    ///
+    /// Who counts changes only where a promise begins to cover, where something unknown begins or ends, and where another
+    /// membership begins to govern, so it is enough to look there.
     pub(super) fn is_won_above(&self, chosen_through: Slot, memberships: &Memberships) -> bool {
-        let recovery_through = self.recovery_through();
-        let mut slot = chosen_through.next();
-        while slot <= recovery_through {
-            if !self.is_won_for(slot, memberships) {
-                return false;
-            }
-            slot = slot.next();
-        }
-        self.is_won_for(recovery_through.max(chosen_through).next(), memberships)
+        let first = chosen_through.next();
+        let last = self.recovery_through().max(chosen_through).next();
+        let covers = self.promises.values().filter_map(Promise::covers_from);
+        let unknown = self
+            .promises
+            .values()
+            .flat_map(|promise| promise.pages.values())
+            .flat_map(|page| &page.unknown)
+            .flat_map(|unknown| [unknown.first, unknown.last.next()]);
+        let turns: BTreeSet<Slot> = covers
+            .chain(unknown)
+            .chain(memberships.first_slots())
+            .chain([first, last])
+            .filter(|slot| first <= *slot && *slot <= last)
+            .collect();
+        turns.into_iter().all(|slot| self.is_won_for(slot, memberships))
     }
 
     /// Whether so many voters refused that no phase-1 quorum for `slot` is left.

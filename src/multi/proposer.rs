@@ -21,7 +21,7 @@ use super::record::{Sequence, Value};
 use super::slot::{Interval, Slot, Time};
 use crate::paxos::{NodeId, ProposalId};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The proposer of Multi-Paxos.
 #[derive(Debug)]
@@ -36,8 +36,8 @@ pub struct Proposer {
     /// The highest number seen or promised.
     highest: u64,
     phase: Phase,
-    /// Batches proposed under an earlier id whose slot is not learned yet.
-    orphans: BTreeMap<Slot, Bytes>,
+    /// Batches proposed under earlier ids whose slot is not learned yet; under two ids there may be two for one slot.
+    orphans: BTreeMap<Slot, BTreeSet<Bytes>>,
     /// The highest sequence that each voter's votes showed since the acceptor was told (9.4).
     votes_seen: BTreeMap<NodeId, Sequence>,
     tick: Option<Time>,
@@ -105,7 +105,7 @@ impl Proposer {
             ProposerInput::StepDown => self.step_down(out),
             ProposerInput::Learned { values } => self.on_learned(now, &values, out),
             ProposerInput::Briefing(briefing) => self.on_briefing(briefing, out),
-            ProposerInput::Promised { id } => self.highest = self.highest.max(id.number),
+            ProposerInput::Promised { id } | ProposerInput::Saw { id } => self.saw(id),
             ProposerInput::LinkUp { peer } => {
                 if let Phase::Leading(leading) = &mut self.phase {
                     leading.on_link_up(now, peer);
@@ -124,10 +124,12 @@ impl Proposer {
     fn on_message(&mut self, now: Time, from: NodeId, message: Message, out: &mut Vec<Effect>) {
         match message {
             Message::Promise { id, chosen_through, page, sequence } => {
+                self.saw(id);
                 self.saw_vote(from, sequence);
                 self.on_promise(now, from, id, chosen_through, page, out);
             }
             Message::Accepted { id, slots, sequence } => {
+                self.saw(id);
                 self.saw_vote(from, sequence);
                 self.on_accepted(now, from, id, &slots, out);
             }
@@ -139,11 +141,16 @@ impl Proposer {
     fn on_briefing(&mut self, briefing: Briefing, out: &mut Vec<Effect>) {
         self.memberships = briefing.memberships;
         self.chosen_through = self.chosen_through.max(briefing.chosen_through);
-        self.highest = self.highest.max(briefing.promised.map_or(0, |id| id.number));
+        if let Some(id) = briefing.promised {
+            self.saw(id);
+        }
         self.votes = briefing.votes;
         if !self.votes {
             self.step_down(out);
         }
+        // This role or the election may have been built anew: they have to agree on what is going on.
+        self.tell_state(out);
+        self.tell_watermark(out);
     }
 
     // ---------------------------------------------------------------- phase 1
@@ -161,6 +168,7 @@ impl Proposer {
         let Ok(id) = ProposalId::above(self.highest, self.me) else {
             out.push(Effect::Event(Event::ProposalIdExhausted));
             self.step_down(out);
+            self.tell_state(out);
             return;
         };
         self.leave_phase();
@@ -278,7 +286,7 @@ impl Proposer {
         promised: ProposalId,
         out: &mut Vec<Effect>,
     ) {
-        self.highest = self.highest.max(promised.number);
+        self.saw(promised);
         let next = self.chosen_through.next();
         let Some(memberships) = &self.memberships else { return };
         match &mut self.phase {
@@ -301,12 +309,13 @@ impl Proposer {
 
     /// Slots were learned: the window moves, and a leader whose proposal lost its slot steps down (3.2).
     fn on_learned(&mut self, now: Time, values: &[(Slot, Value)], out: &mut Vec<Effect>) {
+        let before = self.watermark();
         for (slot, value) in values {
             self.chosen_through = self.chosen_through.max(*slot);
-            if let Some(batch) = self.orphans.remove(slot)
-                && *value != Value::Batch(batch.clone())
-            {
-                out.push(Effect::Event(Event::BatchLost { batch }));
+            for batch in self.orphans.remove(slot).into_iter().flatten() {
+                if !matches!(value, Value::Batch(chosen) if *chosen == batch) {
+                    out.push(Effect::Event(Event::BatchLost { batch }));
+                }
             }
             if let Phase::Leading(leading) = &mut self.phase
                 && let Err(lost) = leading.learned(*slot, value)
@@ -316,6 +325,9 @@ impl Proposer {
                 }
                 self.step_down(out);
             }
+        }
+        if before < self.watermark() {
+            self.tell_watermark(out);
         }
         self.try_to_lead(now, out);
         self.recover(now, out);
@@ -380,7 +392,9 @@ impl Proposer {
 
     fn leave_phase(&mut self) {
         if let Phase::Leading(leading) = std::mem::replace(&mut self.phase, Phase::Idle) {
-            self.orphans.extend(leading.into_batches());
+            for (slot, batch) in leading.into_batches() {
+                self.orphans.entry(slot).or_default().insert(batch);
+            }
         }
     }
 
@@ -391,6 +405,10 @@ impl Proposer {
             .and_then(|memberships| memberships.governing(self.chosen_through.next()))
             .map_or(0, |membership| membership.alpha());
         self.chosen_through.plus(alpha.min(self.limits.open_slots_max))
+    }
+
+    fn saw(&mut self, id: ProposalId) {
+        self.highest = self.highest.max(id.number);
     }
 
     fn saw_vote(&mut self, from: NodeId, sequence: Sequence) {
@@ -404,9 +422,15 @@ impl Proposer {
         out.push(Effect::Local(Local::Election(ElectionInput::Proposer(self.state()))));
     }
 
+    fn watermark(&self) -> Option<Slot> {
+        match &self.phase {
+            Phase::Leading(leading) => Some(leading.watermark()),
+            _ => None,
+        }
+    }
+
     fn tell_watermark(&self, out: &mut Vec<Effect>) {
-        if let Phase::Leading(leading) = &self.phase {
-            let through = leading.watermark();
+        if let Some(through) = self.watermark() {
             out.push(Effect::Local(Local::Election(ElectionInput::Watermark { through })));
         }
     }

@@ -33,7 +33,7 @@ impl OriginTable {
         }
         if origin.answered_through > applied.answered_through {
             applied.answered_through = origin.answered_through;
-            applied.above = applied.above.split_off(&(origin.answered_through + 1));
+            applied.above = applied.above.split_off(&origin.answered_through.saturating_add(1));
         }
         origin.serial > applied.answered_through && applied.above.insert(origin.serial)
     }
@@ -63,6 +63,13 @@ mod tests {
         let mut table = OriginTable::default();
         assert!(table.admit(origin(1, 5, 4)));
         assert!(!table.admit(origin(1, 4, 0)));
+    }
+
+    #[test]
+    fn a_serial_at_the_end_of_the_numbers_is_refused_without_a_panic() {
+        let mut table = OriginTable::default();
+        assert!(!table.admit(origin(1, u64::MAX, u64::MAX)));
+        assert!(!table.admit(origin(1, 1, 0)));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::time::Duration;
 /// | `campaign_pause_max` | 2 s | a duel ends by the jitter long before | the pause grows no further |
 /// | `resend` | 100 ms | well above a flush on a slow disk | an open slot is sent again, then after twice the time, up to `resend_max` |
 /// | `resend_max` | 1 s | | the time grows no further |
+/// | `open_slot_age_max` | 5 s | a flush on a sick disk takes a second or two | a leader with an older open slot falls silent, so that another can take over |
 /// | `catch_up_timeout` | 300 ms | | the next peer is asked |
 /// | `open_slots_max` | 64 | α bounds it too; with batches, 64 flushes in flight are plenty | new commands wait in the batch being filled |
 /// | `batch_commands_max` | 4096 | | the next batch begins |
@@ -48,6 +49,8 @@ pub struct Config {
     pub resend: Duration,
     /// The longest time between two sendings of a slot.
     pub resend_max: Duration,
+    /// How old a leader's oldest open slot may be before it falls silent.
+    pub open_slot_age_max: Duration,
     /// How long a peer may take to answer a request for entries.
     pub catch_up_timeout: Duration,
     /// Slots that may be open at a time; the membership's α bounds them too.
@@ -120,6 +123,7 @@ impl Config {
             campaign_pause_max: Duration::from_secs(2),
             resend: Duration::from_millis(100),
             resend_max: Duration::from_secs(1),
+            open_slot_age_max: Duration::from_secs(5),
             catch_up_timeout: Duration::from_millis(300),
             open_slots_max: 64,
             batch_commands_max: 4096,

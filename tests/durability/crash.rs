@@ -66,7 +66,10 @@ fn every_acknowledged_append_is_there_after_a_power_cut_at_any_call() {
     let whole = SimulatedDisk::new(3);
     assert_eq!(run(&whole, &groups), (200, 1));
     let operations = whole.operations();
-    assert!(operations > 400, "the workload does too little");
+    assert!(
+        operations > 400 && fold(&groups, 200).chosen_through() > Slot::new(80),
+        "the workload does too little"
+    );
     for operation in 0..operations {
         for fault in [Fault::PowerOff, Fault::PowerOffAfter] {
             let disk = SimulatedDisk::new(3);

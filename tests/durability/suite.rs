@@ -10,6 +10,10 @@ use synod::storage::disk::{Disk, Fault, SimulatedDisk, Unsynced};
 use synod::storage::{FileStorage, MemoryStorage, Recovered, Start, Storage, StorageError};
 use synod::testing::{StoragePlace, storage_suite};
 
+#[path = "../../examples/custom_storage.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod custom_storage;
+
 struct Memory(MemoryStorage);
 
 impl StoragePlace for Memory {
@@ -79,6 +83,20 @@ fn the_file_storage_passes_on_a_disk_that_loses_what_was_not_flushed() {
         let report = block_on(storage_suite(|| SimulatedFiles { disk: SimulatedDisk::new(1), inline }));
         assert!(report.is_passed(), "{report}");
     }
+}
+
+struct Sqlite(tempfile::TempDir);
+
+impl StoragePlace for Sqlite {
+    fn storage(&self) -> Arc<dyn Storage> {
+        Arc::new(custom_storage::SqliteStorage::at(self.0.path().join("node.sqlite")))
+    }
+}
+
+#[test]
+fn the_storage_of_the_example_passes() {
+    let report = block_on(storage_suite(|| Sqlite(tempfile::tempdir().unwrap())));
+    assert!(report.is_passed(), "{report}");
 }
 
 /// What a storage does wrong.

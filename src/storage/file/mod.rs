@@ -6,7 +6,7 @@
 //! directory/lock                  locked while open
 //! ```
 //!
-//! A thread of its own runs the journal, so that a flush blocks nobody; another one reads, and prepares the next segment.
+//! A thread of its own runs the journal, so that a flush blocks nobody; another one reads.
 //! An append is one message to the thread, one write, one flush, one message back.
 //! Knows nothing of: what a record means, beyond the fold.
 

@@ -1,9 +1,9 @@
-//! The two threads of a file storage: one writes and seals, the other reads and prepares segments.
+//! The threads of a file storage: one writes and seals, one reads, and one prepares the next segment now and then.
 
 use super::Settings;
 use super::place::{Entries, Place};
 use crate::multi::{Group, Owner, Slot};
-use crate::storage::journal::{Damage, Reader, Spare, SpareOrder};
+use crate::storage::journal::{Damage, Reader, Spare};
 use crate::storage::{Recovered, Start, StorageError};
 use futures::channel::oneshot;
 use std::ops::Range;
@@ -40,9 +40,11 @@ enum Job {
     Close(Answer<()>),
 }
 
-enum SideJob {
-    Read { reader: Reader, slots: Range<Slot>, bytes_max: usize, answer: Answer<Entries> },
-    Prepare(SpareOrder),
+struct Read {
+    reader: Reader,
+    slots: Range<Slot>,
+    bytes_max: usize,
+    answer: Answer<Entries>,
 }
 
 /// What is known once the directory is open.
@@ -56,7 +58,7 @@ struct Opened {
 #[derive(Debug)]
 pub(super) struct Worker {
     jobs: Option<Sender<Job>>,
-    side_jobs: Option<Sender<SideJob>>,
+    reads: Option<Sender<Read>>,
     opened: Arc<OnceLock<Opened>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -69,21 +71,21 @@ impl Worker {
         start: Start,
     ) -> Result<(Self, Reply<Recovered>), StorageError> {
         let (jobs, queue) = mpsc::channel();
-        let (side_jobs, side_queue) = mpsc::channel();
+        let (reads, read_queue) = mpsc::channel::<Read>();
         let (answer, reply) = oneshot::channel();
         let opened = Arc::new(OnceLock::new());
-        let threads = Vec::new();
-        let mut worker = Self { jobs: Some(jobs), side_jobs: Some(side_jobs.clone()), opened, threads };
-        let (prepared, spares) = mpsc::channel();
-        worker
-            .threads
-            .push(spawn("synod-read", &settings.dir, move || read_and_prepare(&side_queue, &prepared))?);
-        let writing = Writing { queue, side_jobs, spares, opened: Arc::clone(&worker.opened) };
-        let settings = settings.clone();
-        let name = settings.dir.clone();
-        worker
-            .threads
-            .insert(0, spawn("synod-write", &name, move || writing.run(&settings, owner, start, answer))?);
+        let mut worker =
+            Self { jobs: Some(jobs), reads: Some(reads), opened: Arc::clone(&opened), threads: Vec::new() };
+        let (dir, settings) = (settings.dir.clone(), settings.clone());
+        let write = move || Writing { queue, opened, preparing: None }.run(&settings, owner, start, answer);
+        worker.threads.push(spawn("synod-write", &dir, write)?);
+        let read = move || {
+            for Read { reader, slots, bytes_max, answer } in read_queue {
+                // Whoever asked may have gone away.
+                let _ = answer.send(reader.read(slots, bytes_max));
+            }
+        };
+        worker.threads.push(spawn("synod-read", &dir, read)?);
         Ok((worker, Reply::Later(reply)))
     }
 
@@ -105,11 +107,11 @@ impl Worker {
 
     pub(super) fn read(&self, slots: Range<Slot>, bytes_max: usize) -> Reply<Entries> {
         let (answer, reply) = oneshot::channel();
-        let Some((opened, side_jobs)) = self.opened.get().zip(self.side_jobs.as_ref()) else {
+        let Some((opened, reads)) = self.opened.get().zip(self.reads.as_ref()) else {
             return Reply::Ready(Err(StorageError::NotOpen));
         };
         let reader = opened.reader.clone();
-        match side_jobs.send(SideJob::Read { reader, slots, bytes_max, answer }) {
+        match reads.send(Read { reader, slots, bytes_max, answer }) {
             Ok(()) => Reply::Later(reply),
             Err(_) => Reply::Ready(Err(StorageError::NotOpen)),
         }
@@ -132,7 +134,7 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         self.jobs = None;
-        self.side_jobs = None;
+        self.reads = None;
         for thread in self.threads.drain(..) {
             // A thread that panicked has nothing more to say.
             let _ = thread.join();
@@ -140,11 +142,11 @@ impl Drop for Worker {
     }
 }
 
-fn spawn(
+fn spawn<T: Send + 'static>(
     name: &str,
     dir: &Path,
-    work: impl FnOnce() + Send + 'static,
-) -> Result<JoinHandle<()>, StorageError> {
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, StorageError> {
     let spawned = Builder::new().name(name.to_owned()).spawn(work);
     spawned.map_err(|source| StorageError::Io { op: "start a thread", path: dir.to_path_buf(), source })
 }
@@ -152,13 +154,13 @@ fn spawn(
 /// The side of the thread that writes.
 struct Writing {
     queue: Receiver<Job>,
-    side_jobs: Sender<SideJob>,
-    spares: Receiver<Spare>,
     opened: Arc<OnceLock<Opened>>,
+    /// The next segment, in preparation on a thread of its own.
+    preparing: Option<JoinHandle<Option<Spare>>>,
 }
 
 impl Writing {
-    fn run(self, settings: &Settings, owner: Owner, start: Start, answer: Answer<Recovered>) {
+    fn run(mut self, settings: &Settings, owner: Owner, start: Start, answer: Answer<Recovered>) {
         let mut place = match Place::open(settings, owner, start) {
             Ok((place, recovered)) => {
                 let opened = Opened { reader: place.reader(), damage: place.damage().to_vec() };
@@ -174,6 +176,7 @@ impl Writing {
             }
         };
         let closing = self.serve(&mut place, settings);
+        self.collect_spare(&mut place, true);
         let sealed = place.seal();
         drop(place);
         if let Some(answer) = closing {
@@ -182,7 +185,7 @@ impl Writing {
     }
 
     /// Works until the storage is closed, which is answered, or dropped.
-    fn serve(&self, place: &mut Place, settings: &Settings) -> Option<Answer<()>> {
+    fn serve(&mut self, place: &mut Place, settings: &Settings) -> Option<Answer<()>> {
         loop {
             let job = if place.needs_seal() {
                 match self.queue.recv_timeout(settings.seal_after) {
@@ -199,15 +202,14 @@ impl Writing {
             };
             match job {
                 Job::Append(group, answer) => {
-                    while let Ok(spare) = self.spares.try_recv() {
-                        place.take_spare(spare);
-                    }
+                    self.collect_spare(place, false);
                     let appended = place.append(&group);
                     // A dropped future does not undo its write.
                     let _ = answer.send(appended);
                     if let Some(order) = place.order_spare() {
-                        // Without the other thread the journal prepares its segments itself.
-                        let _ = self.side_jobs.send(SideJob::Prepare(order));
+                        // If it fails, the journal prepares the segment itself when it needs it, and says why.
+                        let prepare = move || order.make().ok();
+                        self.preparing = spawn("synod-prepare", &settings.dir, prepare).ok();
                     }
                 }
                 Job::Recover(answer) => {
@@ -217,21 +219,13 @@ impl Writing {
             }
         }
     }
-}
 
-/// The side of the thread that reads, and prepares segments ahead.
-fn read_and_prepare(queue: &Receiver<SideJob>, prepared: &Sender<Spare>) {
-    while let Ok(job) = queue.recv() {
-        match job {
-            SideJob::Read { reader, slots, bytes_max, answer } => {
-                let _ = answer.send(reader.read(slots, bytes_max));
-            }
-            SideJob::Prepare(order) => {
-                // If it fails, the journal tries again itself, and says why.
-                if let Ok(spare) = order.make() {
-                    let _ = prepared.send(spare);
-                }
-            }
+    /// Hands over the segment that was prepared, if it is ready, or waits for it.
+    fn collect_spare(&mut self, place: &mut Place, wait: bool) {
+        if let Some(thread) = self.preparing.take_if(|thread| wait || thread.is_finished())
+            && let Ok(Some(spare)) = thread.join()
+        {
+            place.take_spare(spare);
         }
     }
 }

@@ -221,3 +221,55 @@ impl Reader {
         StorageError::Corrupt { path, offset: position.offset as u64, what: what.to_owned() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use crate::multi::{ClusterId, DiskId, Group, Record, Sequence, Slot, Value};
+    use crate::paxos::{NodeId, ProposalId};
+    use crate::storage::disk::{Disk, SimulatedDisk};
+    use crate::storage::journal::{Journal, Stamp};
+    use bytes::Bytes;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    fn accepted(slot: u64, number: u64) -> Record {
+        let id = ProposalId::new(number, NodeId::new(1));
+        Record::Accepted { slot: Slot::new(slot), id, value: Value::Batch(Bytes::from(vec![7; 16])) }
+    }
+
+    fn journal() -> Journal {
+        let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::new(1));
+        let dir = Path::new("/data");
+        let stamp = Stamp::new(&ClusterId::new("index").unwrap(), NodeId::new(1), DiskId(1));
+        disk.create_dir(dir).unwrap();
+        Journal::create(disk.as_ref(), dir, stamp, 1 << 20).unwrap();
+        Journal::open(disk, dir, stamp, 1 << 20).unwrap().0
+    }
+
+    #[test]
+    fn a_slot_costs_far_less_than_sixteen_bytes_of_memory() {
+        const SLOTS: u64 = 20_000;
+        let mut journal = journal();
+        for slot in 1..=SLOTS {
+            journal.append(&Group { sequence: Sequence(slot), records: vec![accepted(slot, 1)] }).unwrap();
+        }
+        let bytes = journal.index.blocks() * size_of::<super::Block>();
+        assert!(bytes < SLOTS as usize, "{bytes} bytes for {SLOTS} slots, each in a group of its own");
+        let found = journal.reader().read(Slot::new(777)..Slot::new(780), 1000).unwrap();
+        assert_eq!(found.len(), 3);
+    }
+
+    #[test]
+    fn the_newest_entry_is_found_however_often_a_slot_was_accepted_again() {
+        let mut journal = journal();
+        for number in 1..=2000 {
+            let records = vec![accepted(1 + number % 3, number), accepted(1000 + number, number)];
+            journal.append(&Group { sequence: Sequence(number), records }).unwrap();
+        }
+        let found = journal.reader().read(Slot::FIRST..Slot::new(4), 1000).unwrap();
+        let numbers: Vec<u64> = found.iter().map(|(_, entry)| entry.id.number).collect();
+        assert_eq!(numbers, [1998, 1999, 2000]);
+    }
+}

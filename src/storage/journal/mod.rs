@@ -228,7 +228,8 @@ impl Journal {
             // Goes on in a new segment, and leaves out a number, so that the damage is found again.
             journal.sequence += 1;
             journal.sealed = true;
-            journal.next_segment(0)?;
+            journal.next_segment(SEAL_BYTES)?;
+            journal.write(&[], journal.written)?;
         }
         let mut replayed = replay.into_replayed();
         if replayed.damage.contains(&Damage::InDoubt) && replayed.log.abstains().is_none() {

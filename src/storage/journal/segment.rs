@@ -22,7 +22,7 @@ const MAGIC: &[u8; 8] = b"SYNJRNL1";
 const VERSION: u32 = 1;
 const TEMP_PREFIX: &str = ".journal-";
 /// Zeros are written and flushed in pieces, so that an append beside it does not wait for all of them.
-const PIECE_BYTES: usize = 1 << 20;
+const PIECE_BYTES: usize = 4 << 20;
 
 /// An open segment.
 #[derive(Debug)]
