@@ -182,7 +182,12 @@ async fn load(
     let (Some((victim, _)), Some(failover)) = (killed, failover) else {
         return Err(Failure::Failed("no write was sent after the leader was gone; load more rows".into()));
     };
-    say(format_args!("The first write sent after it was acknowledged {} ms later.", failover.as_millis()));
+    let leader = within("the search for the leader", cluster.leader()).await?;
+    say(format_args!(
+        "The first write sent after that was acknowledged {} ms later; node {} leads now.",
+        failover.as_millis(),
+        cluster.id(leader)
+    ));
     Ok(Load { acknowledged, victim, failover, writes_per_s })
 }
 
