@@ -247,6 +247,6 @@ async fn get_until_answered(
 
 /// Shown on a terminal only.
 fn progress_bar(rows: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} rows, {per_sec}, {elapsed}");
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} rows, {elapsed}");
     ProgressBar::new(rows as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
