@@ -18,6 +18,8 @@ use tokio::time::{sleep, timeout};
 
 /// Requests under way at a time.
 const CLIENTS: usize = 16;
+/// How long a client waits for a node. A node itself waits longer for an answer of a leader that may be gone.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a client waits before it turns to another node.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -194,11 +196,12 @@ async fn put_until_acknowledged(
 ) -> Result<Instant, ClientError> {
     loop {
         let sent = Instant::now();
-        match client.put(&nodes[turn % nodes.len()], key, value.clone(), None, false).await {
-            Ok(_) => return Ok(sent),
+        let put = client.put(&nodes[turn % nodes.len()], key, value.clone(), None, false);
+        match timeout(PATIENCE, put).await {
+            Ok(Ok(_)) => return Ok(sent),
+            Ok(Err(error)) if !error.may_pass() => return Err(error),
             // It may be stored or not. The same put again makes no difference.
-            Err(error) if error.may_pass() => sleep(PAUSE).await,
-            Err(error) => return Err(error),
+            _ => sleep(PAUSE).await,
         }
         turn += 1;
     }
