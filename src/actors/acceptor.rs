@@ -3,7 +3,7 @@
 //! Never does: answer before the append returns; try again after an append has failed.
 
 use super::carry_out::Writes;
-use super::pump::{Desk, Flow, LastWords, Part, Pump};
+use super::pump::{Desk, Flow, LastWords, Part, Pump, panic_as_asked};
 use super::wires::{AcceptorMail, HeartbeatMail, Receiver, Wires};
 use crate::multi::{Acceptor, AcceptorInput, Effect, Entry, Role, Sequence, Slot};
 use crate::node::{StateMachine, StopCause};
@@ -162,7 +162,7 @@ impl<S: StateMachine> Part for AcceptorActor<S> {
         match mail {
             AcceptorMail::Input(input, held) => self.step(input, held),
             AcceptorMail::Ping => self.desk.wires.pong(Role::Acceptor),
-            AcceptorMail::Panic => std::panic::panic_any("asked to"),
+            AcceptorMail::Panic => panic_as_asked(),
         }
     }
 

@@ -3,32 +3,25 @@
 //! Heartbeats leave only while proposer, acceptor and learner answer (protocol 8.3).
 //! Never does: assume that a role that has gone can be resumed.
 
-use super::pump::{Desk, Flow, Part, Pump};
+use super::pump::{Desk, Flow, Part, Pump, panic_as_asked};
 use super::roster::{Roster, quiet};
 use super::wires::{AcceptorMail, HeartbeatMail, LearnerMail, ProposerMail, Receiver, place};
 use crate::election::Election;
-use crate::multi::{
-    AbstainReason, AcceptorInput, Effect, ElectionInput, Event, LearnerInput, Local, ProposerInput,
-    ProposerState, Refusal, Role, node,
-};
+use crate::multi::{AbstainReason, Effect, ElectionInput, Event, ProposerState, Refusal, Role};
 use crate::node::{Leadership, StateMachine, Status, StopCause};
-use crate::paxos::NodeId;
 use crate::storage::{Recovered, StorageError};
 use crate::timer::Time;
-use crate::transport::{Arrival, GroupId};
+use crate::transport::Arrival;
 use actix::{Actor, AsyncContext, Context};
+use futures::FutureExt;
 use futures::channel::{mpsc, oneshot};
 use futures::future::LocalBoxFuture;
-use futures::{FutureExt, StreamExt};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context as Task, Poll};
 use std::time::Duration;
-
-/// Arrivals that are brought to their role before others have their turn.
-const ARRIVALS_PER_TURN: usize = 256;
 
 /// A role that has let so many heartbeats pass without an answer is not well.
 const PINGS_MAX: usize = 3;
@@ -65,75 +58,6 @@ pub(super) enum End {
 impl<S: StateMachine> HeartbeatActor<S> {
     fn step(&mut self, input: ElectionInput) {
         self.election.step(self.desk.now, input, &mut self.desk.effects);
-    }
-
-    // ---------------------------------------------------------------- arrivals
-
-    fn take_arrivals(&mut self, task: &mut Task<'_>) {
-        for _ in 0..ARRIVALS_PER_TURN {
-            match self.arrivals.poll_next_unpin(task) {
-                Poll::Ready(Some(arrival)) => self.arrive(arrival),
-                // The inbox lives as long as the transport; its end is told in another way.
-                Poll::Ready(None) | Poll::Pending => return,
-            }
-        }
-        task.waker().wake_by_ref();
-    }
-
-    fn arrive(&mut self, arrival: Arrival) {
-        match arrival {
-            Arrival::Connect { identity, answer } => {
-                self.tickets += 1;
-                self.admissions.insert(self.tickets, answer);
-                let admit = AcceptorInput::Admit { ticket: self.tickets, identity };
-                self.desk.wires.pass(Local::Acceptor(admit), None);
-            }
-            Arrival::LinkUp { peer } => self.link(peer, true),
-            Arrival::LinkDown { peer } => self.link(peer, false),
-            Arrival::Message { from, envelope, held } => {
-                if envelope.group != GroupId::default() || !node::is_well_formed(&envelope.message) {
-                    tracing::debug!(node = %self.desk.wires.me(), %from, "drops a malformed message");
-                    return;
-                }
-                self.desk.wires.pass(node::address(from, envelope.message), Some(held));
-            }
-            Arrival::Refused { peer, refusal } => {
-                tracing::warn!(node = %self.desk.wires.me(), from = %peer, %refusal, "was refused by a peer");
-                self.desk.wires.pass(Local::Acceptor(AcceptorInput::Refused { refusal }), None);
-            }
-        }
-    }
-
-    /// Counts the connections of a peer: it is there with the first and gone with the last.
-    fn link(&mut self, peer: NodeId, up: bool) {
-        {
-            let mut links = self.desk.wires.board.links.borrow_mut();
-            let count = links.entry(peer).or_default();
-            let before = *count;
-            *count = if up { before + 1 } else { before.saturating_sub(1) };
-            let changed = (before == 0) != (*count == 0);
-            if *count == 0 {
-                links.remove(&peer);
-            }
-            if !changed {
-                return;
-            }
-        }
-        tracing::debug!(node = %self.desk.wires.me(), from = %peer, up, "a link changes");
-        let inputs = if up {
-            [
-                Local::Proposer(ProposerInput::LinkUp { peer }),
-                Local::Learner(LearnerInput::LinkUp { peer }),
-                Local::Election(ElectionInput::LinkUp { peer }),
-            ]
-        } else {
-            [
-                Local::Proposer(ProposerInput::LinkDown { peer }),
-                Local::Learner(LearnerInput::LinkDown { peer }),
-                Local::Election(ElectionInput::LinkDown { peer }),
-            ]
-        };
-        inputs.into_iter().for_each(|input| self.desk.wires.pass(input, None));
     }
 
     // ---------------------------------------------------------------- events
@@ -359,7 +283,7 @@ impl<S: StateMachine> Part for HeartbeatActor<S> {
             HeartbeatMail::Status(asker) => drop(asker.send(self.status())),
             HeartbeatMail::Shutdown => self.drain(),
             HeartbeatMail::Stop(cause) => self.end(cause),
-            HeartbeatMail::Panic => std::panic::panic_any("asked to"),
+            HeartbeatMail::Panic => panic_as_asked(),
         }
     }
 
@@ -368,6 +292,10 @@ impl<S: StateMachine> Part for HeartbeatActor<S> {
         self.watch_roles();
         self.look_drained();
         self.poll_rebuilding(task);
+        if matches!(self.end, End::Closing(_)) {
+            // It may take a while, if an append hangs; a node that is over says nothing meanwhile (8.2).
+            self.desk.effects.retain(|effect| matches!(effect, Effect::Event(_)));
+        }
         let mut events = Vec::new();
         self.desk.carry_out(None, |effect| {
             if let Effect::Event(event) = effect {

@@ -4,7 +4,7 @@
 //! a second time is passed over on every node alike (protocol 12.2).
 //! Never does: wait for a slow reader.
 
-use super::pump::{Desk, Flow, LastWords, Part, Pump};
+use super::pump::{Desk, Flow, LastWords, Part, Pump, panic_as_asked};
 use super::waiter::{ReadCall, UNKNOWN, Waiter};
 use super::wires::{Fate, HeartbeatMail, LearnerMail, Receiver, Wires};
 use crate::codec;
@@ -209,7 +209,7 @@ impl<S: StateMachine> Part for LearnerActor<S> {
                 self.read(at, leader, call);
             }
             LearnerMail::Ping => self.desk.wires.pong(Role::Learner),
-            LearnerMail::Panic => std::panic::panic_any("asked to"),
+            LearnerMail::Panic => panic_as_asked(),
         }
     }
 

@@ -24,6 +24,7 @@
 
 mod acceptor;
 mod alarm;
+mod arrivals;
 mod carry_out;
 mod clients;
 mod heartbeat;

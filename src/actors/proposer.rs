@@ -5,7 +5,7 @@
 //! Never does: touch the disk but through the acceptor.
 
 use super::clients::Clients;
-use super::pump::{Desk, Flow, LastWords, Part, Pump};
+use super::pump::{Desk, Flow, LastWords, Part, Pump, panic_as_asked};
 use super::wires::{Fate, HeartbeatMail, LearnerMail, ProposerMail, Receiver, Wires};
 use crate::multi::{Batch, Effect, Event, Message, Proposer, ProposerInput, ProposerState, Role};
 use crate::node::StateMachine;
@@ -115,7 +115,7 @@ impl<S: StateMachine> Part for ProposerActor<S> {
             // The turn that it begins serves those who wait.
             ProposerMail::LeaderChanged => {}
             ProposerMail::Ping => self.desk.wires.pong(Role::Proposer),
-            ProposerMail::Panic => std::panic::panic_any("asked to"),
+            ProposerMail::Panic => panic_as_asked(),
         }
     }
 

@@ -104,6 +104,11 @@ fn said(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "(no message)".to_owned())
 }
 
+/// Ends a turn like a panic, for a test of what is rebuilt.
+pub(super) fn panic_as_asked() {
+    std::panic::resume_unwind(Box::new("asked to"))
+}
+
 /// Tells the supervisor that a role is gone, when it is.
 pub(super) struct LastWords {
     role: Role,

@@ -6,6 +6,7 @@ mod failing;
 mod proposing;
 mod starting;
 mod stopping;
+mod throughput;
 
 use std::collections::BTreeMap;
 use std::future::Future;

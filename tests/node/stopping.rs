@@ -95,6 +95,25 @@ fn a_leader_that_is_shut_down_steps_down_and_another_takes_over() {
     });
 }
 
+// protocol 8.2
+#[test]
+fn a_leader_that_is_dropped_while_its_append_hangs_falls_silent() {
+    simulate(async {
+        let mut cluster = Cluster::start(3).await;
+        let leader = cluster.leader().await;
+        cluster.storages[&leader].hold_flushes();
+        let caller = cluster.handle(leader);
+        let call = actix_rt::spawn(async move { caller.propose(entry(1)).await });
+        pause(Duration::from_millis(1)).await;
+        drop(cluster.nodes.remove(&leader));
+        let next = cluster.leader().await;
+        assert_ne!(next, leader);
+        cluster.handle(next).propose(entry(2)).await.unwrap();
+        cluster.storages[&leader].release();
+        let _ = call.await.unwrap();
+    });
+}
+
 #[test]
 fn a_node_on_a_thread_of_its_own_that_is_dropped_stops_without_blocking() {
     let hub = ChannelHub::new();
