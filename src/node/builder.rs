@@ -241,9 +241,8 @@ fn spawn<S: StateMachine>(setup: Setup<S>, started: Started<S>) -> Result<JoinHa
                 Err(error) => return drop(started.send(Err(error))),
             };
             let life = Arc::clone(&lines.shared);
-            match started.send(Ok(lines)) {
-                Err(Ok(lines)) => give_up(&lines),
-                Ok(()) | Err(Err(_)) => {}
+            if let Err(Ok(lines)) = started.send(Ok(lines)) {
+                give_up(&lines);
             }
             life.over().await;
         });
