@@ -342,7 +342,7 @@ fn a_leader_keeps_leading_while_a_quorum_answers_whoever_it_is() {
     assert_eq!(lead_on(&mut election, 0, 20_000, two_of_four), None);
     assert_eq!(
         lead_on(&mut election, 20_050, 30_000, |_| vec![2]),
-        Some(20_650),
+        Some(20_600),
         "two of five are no quorum"
     );
 }

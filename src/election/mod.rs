@@ -204,9 +204,10 @@ impl Election {
         }
     }
 
-    /// The own acceptor follows `id`.
+    /// The own acceptor follows `id`; a leader with a higher id is not displaced by it.
     fn on_heard(&mut self, now: Time, id: ProposalId, out: &mut Vec<Effect>) {
-        if Some(id) < self.view.promised || id.node == self.view.me {
+        let known = self.leader().filter(|known| *known > id);
+        if Some(id) < self.view.promised || known.is_some() || id.node == self.view.me {
             return;
         }
         if self.pulse.as_ref().is_some_and(|pulse| pulse.id() < id) {

@@ -13,7 +13,7 @@ impl Jitter {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -24,6 +24,6 @@ impl Jitter {
     /// A time in `[from, from + spread)`.
     pub fn between(&mut self, from: Duration, spread: Duration) -> Duration {
         let nanos = u64::try_from(spread.as_nanos()).unwrap_or(u64::MAX).max(1);
-        from + Duration::from_nanos(self.next() % nanos)
+        from + Duration::from_nanos(self.draw() % nanos)
     }
 }

@@ -277,3 +277,54 @@ impl Leading {
         })
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::multi::Membership;
+
+    const ID: ProposalId = ProposalId::new(2, NodeId::new(1));
+
+    fn leading() -> (Leading, Memberships) {
+        let voters = (1..=3).map(|node| (NodeId::new(node), ""));
+        let memberships = Memberships::bootstrap(Membership::voters(voters).unwrap());
+        (Leading::new(&Phase1::new(ID, Time::ZERO), Slot::new(4)), memberships)
+    }
+
+    fn batch(text: &'static str) -> Value {
+        Value::Batch(Bytes::from_static(text.as_bytes()))
+    }
+
+    #[test]
+    fn the_watermark_stops_before_a_slot_that_is_open() {
+        let (mut leading, memberships) = leading();
+        for text in ["5", "6", "7"] {
+            leading.open(Time::ZERO, batch(text), &Limits::default());
+        }
+        let votes = [Interval::new(Slot::new(5), Slot::new(5)), Interval::new(Slot::new(7), Slot::new(7))];
+        assert_eq!(leading.count(NodeId::new(2), &votes, &memberships), Chosen::Same);
+        assert_eq!(leading.count(NodeId::new(3), &votes, &memberships), Chosen::Further);
+        assert_eq!((leading.watermark(), leading.next()), (Slot::new(5), Slot::new(8)));
+    }
+
+    #[test]
+    fn what_is_not_learned_is_handed_back_with_its_slot() {
+        let (mut leading, _) = leading();
+        leading.open(Time::ZERO, batch("5"), &Limits::default());
+        leading.open(Time::ZERO, Value::Noop, &Limits::default());
+        leading.open(Time::ZERO, batch("7"), &Limits::default());
+        leading.learned(Slot::new(5), &batch("5")).unwrap();
+        let left: Vec<_> = leading.into_batches().collect();
+        assert_eq!(left, [(Slot::new(7), Bytes::from_static(b"7"))]);
+    }
+
+    #[test]
+    fn a_slot_that_went_to_another_value_gives_its_batch_back() {
+        let (mut leading, _) = leading();
+        leading.open(Time::ZERO, batch("mine"), &Limits::default());
+        let lost = leading.learned(Slot::new(5), &batch("other")).unwrap_err();
+        assert_eq!(lost.batch, Some(Bytes::from_static(b"mine")));
+        assert_eq!(leading.watermark(), Slot::new(4), "it covers no slot that went to another value (3.2)");
+    }
+}

@@ -200,7 +200,7 @@ impl Learner {
 
     fn any_link(&mut self) -> Option<NodeId> {
         let count = self.links.len().max(1) as u64;
-        let place = usize::try_from(self.jitter.next() % count).unwrap_or(0);
+        let place = usize::try_from(self.jitter.draw() % count).unwrap_or(0);
         self.links.iter().nth(place).copied()
     }
 

@@ -260,3 +260,54 @@ impl Log {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: ProposalId = ProposalId::new(3, NodeId::new(2));
+
+    fn accepted(slot: u64, bytes: usize) -> Record {
+        let value = Value::Batch(vec![0; bytes].into());
+        Record::Accepted { slot: Slot::new(slot), id: ID, value }
+    }
+
+    #[test]
+    fn the_cache_forgets_the_oldest_learned_entries_and_no_open_one() {
+        let mut log = Log::default();
+        log.set_cache(300);
+        (1..=6).for_each(|slot| log.apply(&accepted(slot, 92)));
+        assert_eq!(log.ahead_bytes(), 600);
+        log.apply(&Record::Watermark { id: ID, through: Slot::new(5) });
+        assert_eq!(log.ahead_bytes(), 100);
+        assert!(log.entry(Slot::new(1)).is_some(), "what was just learned stays until the next record");
+        log.apply(&Record::Promised { id: ID });
+        let held: Vec<bool> = (1..=6).map(|slot| log.entry(Slot::new(slot)).is_some()).collect();
+        assert_eq!(held, [false, false, true, true, true, true]);
+    }
+
+    #[test]
+    fn bytes_held_ahead_are_counted_once_however_often_a_slot_is_overwritten_or_lost() {
+        let mut log = Log::default();
+        (0..9).for_each(|_| log.apply(&accepted(2, 92)));
+        assert_eq!(log.ahead_bytes(), 100);
+        log.lose(Slot::new(2));
+        log.lose(Slot::new(2));
+        assert_eq!(log.ahead_bytes(), 0);
+        assert!(log.is_unknown(Slot::new(2)) && !log.is_unknown(Slot::new(3)));
+    }
+
+    #[test]
+    fn a_slot_chosen_above_a_damaged_one_waits_for_it() {
+        let mut log = Log::default();
+        log.lose(Slot::new(1));
+        let chosen = |slot| Record::Chosen { slot: Slot::new(slot), value: Value::Noop };
+        log.apply(&chosen(2));
+        log.apply(&accepted(2, 9));
+        assert_eq!(log.chosen_through(), Slot::ZERO);
+        assert!(log.is_unknown(Slot::new(2)), "a promise must not report it as open (1.5)");
+        log.apply(&chosen(1));
+        assert_eq!(log.chosen_through(), Slot::new(2));
+        assert_eq!(log.entry(Slot::new(2)).map(|entry| &entry.value), Some(&Value::Noop));
+    }
+}

@@ -213,3 +213,35 @@ impl Memberships {
         self.by_first_slot.values().next_back()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn witnesses_count_in_quorums_and_observers_do_not() {
+        let kinds = [MemberKind::Voter, MemberKind::Witness, MemberKind::Witness, MemberKind::Observer];
+        let members =
+            (1..).zip(kinds).map(|(node, kind)| (NodeId::new(node), Member { kind, address: String::new() }));
+        let membership = Membership::new(members.collect(), 64).unwrap();
+        let set = |nodes: &[u64]| nodes.iter().map(|node| NodeId::new(*node)).collect();
+        assert!(membership.is_phase2_quorum(&set(&[1, 2])));
+        assert!(!membership.is_phase2_quorum(&set(&[1, 4])));
+        assert!(membership.may_lead(NodeId::new(1)) && !membership.may_lead(NodeId::new(2)));
+    }
+
+    #[test]
+    fn witnesses_alone_are_no_membership() {
+        let witness = Member { kind: MemberKind::Witness, address: String::new() };
+        let members = BTreeMap::from([(NodeId::new(1), witness)]);
+        assert_eq!(Membership::new(members, 64), Err(MembershipError::NoVoter));
+    }
+
+    #[test]
+    fn no_membership_governs_below_the_first_slot() {
+        let memberships = Memberships::bootstrap(Membership::voters([(NodeId::new(1), "")]).unwrap());
+        assert!(memberships.governing(Slot::ZERO).is_none());
+        assert!(memberships.governing(Slot::FIRST).is_some() && memberships.governing(Slot::MAX).is_some());
+    }
+}

@@ -244,18 +244,19 @@ impl Message {
 
     /// The proposal ids that it names, for the check that they are well formed (1.3).
     pub fn ids(&self) -> impl Iterator<Item = ProposalId> + '_ {
-        let (direct, page): ([Option<ProposalId>; 2], &[(Slot, ProposalId, Value)]) = match self {
+        let direct = match self {
             Self::Prepare { id, .. }
+            | Self::Promise { id, .. }
             | Self::Accept { id, .. }
             | Self::Accepted { id, .. }
             | Self::Heartbeat { id, .. }
-            | Self::HeartbeatAck { id, .. } => ([Some(*id), None], &[]),
-            Self::Promise { id, page, .. } => ([Some(*id), None], &page.entries),
-            Self::Nack { asked, promised } => ([Some(*asked), Some(*promised)], &[]),
-            Self::PrePrepareAnswer { leader, .. } => ([*leader, None], &[]),
-            Self::ReadMarkAnswer { mark: Some((id, _)), .. } => ([Some(*id), None], &[]),
-            _ => ([None, None], &[]),
+            | Self::HeartbeatAck { id, .. }
+            | Self::ReadMarkAnswer { mark: Some((id, _)), .. } => [Some(*id), None],
+            Self::Nack { asked, promised } => [Some(*asked), Some(*promised)],
+            Self::PrePrepareAnswer { leader, .. } => [*leader, None],
+            _ => [None, None],
         };
-        direct.into_iter().flatten().chain(page.iter().map(|(_, id, _)| *id))
+        let reported = if let Self::Promise { page, .. } = self { page.entries.as_slice() } else { &[] };
+        direct.into_iter().flatten().chain(reported.iter().map(|(_, id, _)| *id))
     }
 }

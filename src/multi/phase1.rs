@@ -138,3 +138,56 @@ impl Phase1 {
         })
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::multi::Membership;
+
+    const ID: ProposalId = ProposalId::new(2, NodeId::new(1));
+
+    fn memberships() -> Memberships {
+        let voters = (1..=3).map(|node| (NodeId::new(node), ""));
+        Memberships::bootstrap(Membership::voters(voters).unwrap())
+    }
+
+    fn page(first: u64, last: Slot, unknown: &[Interval]) -> Page {
+        Page { covers: Interval::new(Slot::new(first), last), entries: vec![], unknown: unknown.to_vec() }
+    }
+
+    fn gathered(pages: &[(u64, Page)]) -> Phase1 {
+        let mut phase1 = Phase1::new(ID, Time::ZERO);
+        pages.iter().for_each(|(node, page)| phase1.gather(NodeId::new(*node), Slot::ZERO, page.clone()));
+        phase1
+    }
+
+    #[test]
+    fn every_slot_is_judged_by_itself() {
+        let doubt = [Interval::new(Slot::new(3), Slot::new(4))];
+        let phase1 = gathered(&[(1, page(1, Slot::MAX, &[])), (2, page(1, Slot::MAX, &doubt))]);
+        let won: Vec<bool> = (1..=6).map(|slot| phase1.is_won_for(Slot::new(slot), &memberships())).collect();
+        assert_eq!(won, [true, true, false, false, true, true]);
+        assert!(!phase1.is_won_above(Slot::ZERO, &memberships()));
+        assert!(!phase1.is_won_above(Slot::new(3), &memberships()));
+        assert!(phase1.is_won_above(Slot::new(4), &memberships()));
+    }
+
+    #[test]
+    fn doubts_of_different_voters_in_different_slots_are_not_added_up() {
+        let doubt = |slot| [Interval::new(Slot::new(slot), Slot::new(slot))];
+        let pages = [(1, page(1, Slot::MAX, &doubt(2))), (2, page(1, Slot::MAX, &doubt(5)))];
+        let mut phase1 = gathered(&pages);
+        assert!(!phase1.is_won_above(Slot::ZERO, &memberships()));
+        phase1.gather(NodeId::new(3), Slot::ZERO, page(1, Slot::MAX, &[]));
+        assert!(phase1.is_won_above(Slot::ZERO, &memberships()));
+        assert_eq!(phase1.recovery_through(), Slot::new(5));
+    }
+
+    #[test]
+    fn a_promise_that_begins_higher_counts_from_there_on() {
+        let phase1 = gathered(&[(1, page(1, Slot::MAX, &[])), (2, page(4, Slot::MAX, &[]))]);
+        assert!(!phase1.is_won_above(Slot::new(2), &memberships()));
+        assert!(phase1.is_won_above(Slot::new(3), &memberships()));
+    }
+}

@@ -58,7 +58,7 @@ impl Disk {
     pub fn crash(&mut self, random: &mut Jitter) -> bool {
         let waiting = self.waiting.take().is_some();
         match self.flushing.take() {
-            Some(group) if random.next() % 2 == 0 => {
+            Some(group) if random.draw().is_multiple_of(2) => {
                 self.durable.push(group);
                 waiting
             }

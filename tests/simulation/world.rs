@@ -84,15 +84,15 @@ struct Weather {
 impl Weather {
     fn draw(random: &mut Jitter) -> Self {
         let mut percent =
-            |max: u64| if random.next().is_multiple_of(4) { 0 } else { random.next() % (max + 1) };
+            |max: u64| if random.draw().is_multiple_of(4) { 0 } else { random.draw() % (max + 1) };
         let (lose, repeat, delay) = (percent(25), percent(30), percent(20));
         let mut every = |from: u64, spread: u64| {
-            let every = Duration::from_millis(from + random.next() % spread);
-            (!random.next().is_multiple_of(4)).then_some(every)
+            let every = Duration::from_millis(from + random.draw() % spread);
+            (!random.draw().is_multiple_of(4)).then_some(every)
         };
         let (crash_every, cut_every) = (every(150, 1500), every(100, 1500));
-        let propose_every = Duration::from_millis(2 + random.next() % 20);
-        let flush_max = Duration::from_micros(100 + random.next() % 20_000);
+        let propose_every = Duration::from_millis(2 + random.draw() % 20);
+        let flush_max = Duration::from_micros(100 + random.draw() % 20_000);
         Self { lose, repeat, delay, crash_every, cut_every, propose_every, flush_max }
     }
 }
@@ -168,7 +168,7 @@ impl World {
     pub fn new(seed: u64, story: bool) -> Self {
         let mut random = Jitter::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x5eed);
         let weather = Weather::draw(&mut random);
-        let nodes = if random.next().is_multiple_of(5) { 5 } else { 3 };
+        let nodes = if random.draw().is_multiple_of(5) { 5 } else { 3 };
         let ids: Vec<NodeId> = (1..=nodes).map(NodeId::new).collect();
         let membership = Membership::voters(ids.iter().map(|id| (*id, ""))).unwrap();
         let machines = ids
@@ -266,11 +266,11 @@ impl World {
     }
 
     fn percent(&mut self, percent: u64) -> bool {
-        self.faulty && self.random.next() % 100 < percent
+        self.faulty && self.random.draw() % 100 < percent
     }
 
     fn micros(&mut self, from: u64, spread: u64) -> Duration {
-        Duration::from_micros(from + self.random.next() % spread.max(1))
+        Duration::from_micros(from + self.random.draw() % spread.max(1))
     }
 
     fn note(&mut self, what: impl Fn() -> String) {
@@ -281,7 +281,7 @@ impl World {
 
     fn pick(&mut self) -> NodeId {
         let count = self.machines.len() as u64;
-        NodeId::new(1 + self.random.next() % count)
+        NodeId::new(1 + self.random.draw() % count)
     }
 
     fn handle(&mut self, event: Event) {
@@ -329,7 +329,7 @@ impl World {
         if self.machines[&id].node.is_some() {
             return;
         }
-        let nonce = self.random.next();
+        let nonce = self.random.draw();
         let machine = self.machines.get_mut(&id).unwrap();
         let (sequence, log) = machine.disk.open(nonce);
         machine.life += 1;
@@ -347,7 +347,7 @@ impl World {
             frame_bytes_max: 2_000,
             ..Limits::default()
         };
-        let seeds = [self.random.next(), self.random.next(), self.random.next()];
+        let seeds = [self.random.draw(), self.random.draw(), self.random.draw()];
         let node = Node::new(
             Proposer::new(id, limits.clone(), seeds[0]),
             Acceptor::new(identity, Some(self.membership.clone()), sequence, log, limits.clone()),
@@ -536,7 +536,7 @@ impl World {
         if !both || self.cut.contains(&(from, to)) || self.links.contains(&(from, to)) {
             return;
         }
-        let ticket = self.random.next();
+        let ticket = self.random.draw();
         self.machines.get_mut(&to).unwrap().tickets.insert(ticket, from);
         let started_at =
             self.machines[&from].disk.groups().last().map_or(Sequence(0), |group| group.sequence);
@@ -632,7 +632,7 @@ impl World {
             return;
         }
         let (a, b) = (self.pick(), self.pick());
-        let both = self.random.next().is_multiple_of(2);
+        let both = self.random.draw().is_multiple_of(2);
         if a != b {
             self.note(|| format!("{a:?} is cut off from {b:?}, both ways: {both}"));
             self.cut(a, b);
@@ -653,7 +653,7 @@ impl World {
     /// Messages from `a` to `b` are lost from now on; half of the time `b` notices that the connection is gone.
     fn cut(&mut self, a: NodeId, b: NodeId) {
         self.cut.insert((a, b));
-        if self.random.next().is_multiple_of(2) {
+        if self.random.draw().is_multiple_of(2) {
             self.link_down(a, b);
         }
     }

@@ -18,6 +18,8 @@ use tokio::time::{sleep, timeout};
 
 /// Requests under way at a time.
 const CLIENTS: usize = 16;
+/// How long a client waits for a node. A node itself waits longer for an answer of a leader that may be gone.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a client waits before it turns to another node.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -180,7 +182,12 @@ async fn load(
     let (Some((victim, _)), Some(failover)) = (killed, failover) else {
         return Err(Failure::Failed("no write was sent after the leader was gone; load more rows".into()));
     };
-    say(format_args!("The first write sent after it was acknowledged {} ms later.", failover.as_millis()));
+    let leader = within("the search for the leader", cluster.leader()).await?;
+    say(format_args!(
+        "The first write sent after that was acknowledged {} ms later; node {} leads now.",
+        failover.as_millis(),
+        cluster.id(leader)
+    ));
     Ok(Load { acknowledged, victim, failover, writes_per_s })
 }
 
@@ -194,11 +201,12 @@ async fn put_until_acknowledged(
 ) -> Result<Instant, ClientError> {
     loop {
         let sent = Instant::now();
-        match client.put(&nodes[turn % nodes.len()], key, value.clone(), None, false).await {
-            Ok(_) => return Ok(sent),
+        let put = client.put(&nodes[turn % nodes.len()], key, value.clone(), None, false);
+        match timeout(PATIENCE, put).await {
+            Ok(Ok(_)) => return Ok(sent),
+            Ok(Err(error)) if !error.may_pass() => return Err(error),
             // It may be stored or not. The same put again makes no difference.
-            Err(error) if error.may_pass() => sleep(PAUSE).await,
-            Err(error) => return Err(error),
+            _ => sleep(PAUSE).await,
         }
         turn += 1;
     }
@@ -239,6 +247,6 @@ async fn get_until_answered(
 
 /// Shown on a terminal only.
 fn progress_bar(rows: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} rows, {per_sec}, {elapsed}");
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} rows, {elapsed}");
     ProgressBar::new(rows as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

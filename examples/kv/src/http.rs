@@ -176,6 +176,8 @@ async fn status(service: web::Data<Service>) -> Result<HttpResponse, HttpError> 
         (ProposerState::Preparing { .. }, _) => "candidate",
         (_, Some(true)) => "follower",
         (_, Some(false)) => "observer",
+        // It joined, and follows a cluster whose members it has not learned.
+        (_, None) if status.leader.is_some() => "observer",
         (_, None) => "forming",
     };
     let members = status.membership.iter().flat_map(|membership| membership.members());

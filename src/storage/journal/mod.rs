@@ -16,8 +16,10 @@ mod group;
 mod index;
 mod recovery;
 mod segment;
+mod spare;
 
 pub use index::Reader;
+pub use spare::{Spare, SpareOrder};
 
 use super::StorageError;
 use super::disk::{Disk, write_all_at};
@@ -124,31 +126,6 @@ pub struct Journal {
     spare_ordered: bool,
     index: Index,
     buffer: Vec<u8>,
-}
-
-/// A segment to prepare ahead, on another thread.
-#[derive(Debug)]
-pub struct SpareOrder {
-    disk: Arc<dyn Disk>,
-    dir: PathBuf,
-    number: u64,
-    bytes: usize,
-    stamp: Stamp,
-}
-
-/// A segment that was prepared ahead.
-#[derive(Debug)]
-pub struct Spare(Segment);
-
-impl SpareOrder {
-    /// Prepares it: writes zeros and flushes them.
-    ///
-    /// # Errors
-    ///
-    /// [`StorageError::Io`] as the system says; the journal does without then.
-    pub fn make(&self) -> Result<Spare, StorageError> {
-        Segment::prepare(self.disk.as_ref(), &self.dir, self.number, self.bytes, self.stamp).map(Spare)
-    }
 }
 
 impl Journal {

@@ -127,10 +127,17 @@ impl Running {
     }
 }
 
-/// Waits for a process that is about to end.
+/// Waits for a process that is about to end; one that does not is not left behind.
 pub(crate) fn exit_code(process: &mut Child) -> Option<i32> {
-    eventually(|| process.try_wait().unwrap().is_some());
-    process.wait().unwrap().code()
+    let begin = Instant::now();
+    while begin.elapsed() < PATIENCE {
+        if let Some(status) = process.try_wait().unwrap() {
+            return status.code();
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    process.kill().unwrap();
+    panic!("it does not end");
 }
 
 pub(crate) fn eventually(mut holds: impl FnMut() -> bool) {
