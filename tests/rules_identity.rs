@@ -89,9 +89,25 @@ fn a_member_started_with_another_membership_is_reported_and_does_not_count() {
     acceptor.take(to_acceptor(2, form(2, None)));
     let others = Message::Form { membership: voters(5), disk: DiskId(3), yours: None };
     let out = acceptor.take(to_acceptor(3, others));
-    assert_eq!(out, [Effect::Event(Event::FormationDiffers { peer: node(3) })]);
+    assert_eq!(out, [Effect::Event(Event::FormationDiffers { peer: node(3), outvoted: false })]);
     let alpha = Message::Form { membership: voters_with_alpha(3, 1), disk: DiskId(3), yours: None };
-    assert_eq!(events(&acceptor.take(to_acceptor(3, alpha))), [Event::FormationDiffers { peer: node(3) }]);
+    assert_eq!(
+        events(&acceptor.take(to_acceptor(3, alpha))),
+        [Event::FormationDiffers { peer: node(3), outvoted: false }]
+    );
+}
+
+// protocol 9.1, fault F32
+#[test]
+fn a_member_from_which_most_others_differ_is_the_one_that_stops() {
+    let mut acceptor = forming(1);
+    let refusal = Refusal::WrongCluster;
+    let once = acceptor.take(AcceptorInput::Refused { peer: node(2), refusal: refusal.clone() });
+    let repeated = acceptor.take(AcceptorInput::Refused { peer: node(2), refusal: refusal.clone() });
+    let others = acceptor.take(AcceptorInput::Refused { peer: node(3), refusal });
+    assert_eq!(events(&once), [Event::FormationDiffers { peer: node(2), outvoted: false }]);
+    assert_eq!(events(&repeated), [Event::FormationDiffers { peer: node(2), outvoted: false }]);
+    assert_eq!(events(&others), [Event::FormationDiffers { peer: node(3), outvoted: true }]);
 }
 
 // protocol 9.1
@@ -221,7 +237,7 @@ fn a_node_that_is_refused_as_stale_writes_it_down_and_votes_no_more() {
     ];
     for (refusal, reason) in refusals {
         let mut acceptor = acceptor([]);
-        let out = acceptor.take(AcceptorInput::Refused { refusal });
+        let out = acceptor.take(AcceptorInput::Refused { peer: node(2), refusal });
         assert_eq!(records(&out), [Record::Abstains { reason }]);
         assert_eq!(acceptor.take(to_acceptor(2, prepare(id(1, 2), 1))), []);
         assert_eq!(sends(&acceptor.take(to_acceptor(2, accept(id(1, 2), 1, &[batch("a")], 0)))), []);
@@ -233,7 +249,7 @@ fn a_node_that_is_refused_as_stale_writes_it_down_and_votes_no_more() {
 fn a_refusal_for_another_reason_does_not_cost_the_vote() {
     for refusal in [Refusal::WrongCluster, Refusal::Unavailable, Refusal::NoCommonProtocol, Refusal::OwnId] {
         let mut acceptor = acceptor([]);
-        assert_eq!(acceptor.take(AcceptorInput::Refused { refusal }), []);
+        assert_eq!(acceptor.take(AcceptorInput::Refused { peer: node(2), refusal }), []);
     }
 }
 

@@ -42,7 +42,7 @@ impl<S: StateMachine> HeartbeatActor<S> {
             }
             Arrival::Refused { peer, refusal } => {
                 tracing::warn!(node = %self.desk.wires.me(), from = %peer, %refusal, "was refused by a peer");
-                self.desk.wires.pass(Local::Acceptor(AcceptorInput::Refused { refusal }), None);
+                self.desk.wires.pass(Local::Acceptor(AcceptorInput::Refused { peer, refusal }), None);
             }
         }
     }

@@ -218,6 +218,17 @@ impl<S: StateMachine> Clients<S> {
         }
     }
 
+    /// The node that commands were forwarded to is gone, and its answers with it: their outcome is unknown.
+    pub(super) fn leader_gone(&mut self, peer: NodeId, out: &mut Vec<Effect>) {
+        self.forwarded.retain(|_, forwarded| {
+            let stays = forwarded.to != peer;
+            if !stays {
+                forwarded.waiter.fail(UNKNOWN, out);
+            }
+            stays
+        });
+    }
+
     // ---------------------------------------------------------------- reads
 
     /// A read at the leader's mark.

@@ -84,9 +84,11 @@ impl<S: StateMachine> HeartbeatActor<S> {
                     self.end(StopCause::Abstains(reason));
                 }
             }
-            Event::FormationDiffers { peer } => {
-                tracing::error!(%node, from = %peer, "was started with another membership");
-                self.end(StopCause::FormationDiffers { peer });
+            Event::FormationDiffers { peer, outvoted } => {
+                tracing::warn!(%node, from = %peer, "a member belongs to another cluster or membership");
+                if outvoted {
+                    self.end(StopCause::FormationDiffers { peer });
+                }
             }
             Event::NeedsSnapshot { through } => {
                 tracing::warn!(%node, slot = %through, "needs a snapshot, which this version cannot fetch");

@@ -98,6 +98,9 @@ impl<S: StateMachine> Clone for Lines<S> {
 pub(crate) async fn launch<S: StateMachine>(setup: Setup<S>) -> Result<Lines<S>, StartError> {
     let Setup { config, start, transport, storage, timer, factory, seed } = setup;
     let recovered = storage.open(config.owner.clone(), start).await?;
+    for damage in storage.damage() {
+        tracing::warn!(node = %config.owner.node, %damage, "finds damage in its storage");
+    }
     if let Some(reason) = recovered.log.abstains() {
         tracing::warn!(node = %config.owner.node, %reason, "votes no more");
     }

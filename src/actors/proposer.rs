@@ -38,6 +38,10 @@ impl<S: StateMachine> ProposerActor<S> {
     fn input(&mut self, input: ProposerInput) {
         match input {
             ProposerInput::Message { from, message } => self.message(from, message),
+            ProposerInput::LinkDown { peer } => {
+                self.clients.leader_gone(peer, &mut self.desk.effects);
+                self.step(ProposerInput::LinkDown { peer });
+            }
             input => self.step(input),
         }
     }

@@ -108,7 +108,7 @@ impl Acceptor {
             AcceptorInput::Replay { from } => self.on_replay(from, out),
             AcceptorInput::Admit { ticket, identity } => self.on_admit(ticket, &identity, out),
             AcceptorInput::Votes { sequences } => self.on_votes(sequences),
-            AcceptorInput::Refused { refusal } => self.on_refused(&refusal, out),
+            AcceptorInput::Refused { peer, refusal } => self.on_refused(peer, &refusal, out),
             AcceptorInput::Candidate { id, to } => self.on_candidate(id, to, out),
             AcceptorInput::Wake => self.ask_to_form(now, out),
         }
@@ -500,7 +500,9 @@ impl Acceptor {
         }
         let Some(formation) = &mut self.formation else { return };
         match formation.hear(from, membership, disk) {
-            Heard::Differs => out.push(Effect::Event(Event::FormationDiffers { peer: from })),
+            Heard::Differs { outvoted } => {
+                out.push(Effect::Event(Event::FormationDiffers { peer: from, outvoted }));
+            }
             Heard::Waiting if yours == Some(mine) => {}
             Heard::Waiting => {
                 let message = formation.form_for(from, mine);
@@ -578,12 +580,20 @@ impl Acceptor {
         }
     }
 
-    fn on_refused(&mut self, refusal: &Refusal, out: &mut Vec<Effect>) {
+    fn on_refused(&mut self, peer: NodeId, refusal: &Refusal, out: &mut Vec<Effect>) {
         match refusal {
             Refusal::StaleIncarnation { .. } | Refusal::StaleJournal { .. } => {
                 self.abstain(AbstainReason::StaleIncarnation, out);
             }
             Refusal::OtherDisk => self.abstain(AbstainReason::AlreadyFormed, out),
+            Refusal::WrongCluster if self.log.formed().is_none() => {
+                // One that joins and has met nobody yet asked the wrong cluster.
+                let outvoted = match &mut self.formation {
+                    Some(formation) => formation.differs(peer),
+                    None => self.log.peers_seen() == 0,
+                };
+                out.push(Effect::Event(Event::FormationDiffers { peer, outvoted }));
+            }
             _ => {}
         }
     }

@@ -189,8 +189,10 @@ pub enum AcceptorInput {
         /// The highest by peer.
         sequences: Vec<(NodeId, Sequence)>,
     },
-    /// A peer's handshake with us was refused because it knows a later start of this node.
+    /// A peer refused this node's handshake: it knows a later start of this node, or belongs to another cluster.
     Refused {
+        /// The peer.
+        peer: NodeId,
         /// Why.
         refusal: Refusal,
     },
@@ -389,10 +391,12 @@ pub enum Event {
         /// Why.
         reason: AbstainReason,
     },
-    /// Another initial member was started with another membership (F32).
+    /// Another initial member was started with another membership, or belongs to another cluster (F32).
     FormationDiffers {
         /// The member.
         peer: NodeId,
+        /// Whether more than half of the other members differ: then this node is the one to put right, and stops.
+        outvoted: bool,
     },
     /// A batch was not proposed at all: there was no room, or this node does not lead. Its callers may hear `NotLeader`.
     BatchRefused {

@@ -8,7 +8,7 @@ use super::membership::Membership;
 use super::message::Message;
 use super::record::Record;
 use crate::paxos::NodeId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A bootstrap that has not formed yet.
 #[derive(Debug)]
@@ -16,13 +16,15 @@ pub(super) struct Formation {
     me: NodeId,
     membership: Membership,
     heard: BTreeMap<NodeId, DiskId>,
+    /// Members that were started with another membership, or belong to another cluster.
+    differing: BTreeSet<NodeId>,
 }
 
 /// What another member's [`Message::Form`] comes to.
 #[derive(Debug, PartialEq)]
 pub(super) enum Heard {
-    /// It was started with another membership.
-    Differs,
+    /// It was started with another membership; whether by now more than half of the others were.
+    Differs { outvoted: bool },
     /// Others are missing still.
     Waiting,
     /// Everybody was heard: write this.
@@ -31,7 +33,7 @@ pub(super) enum Heard {
 
 impl Formation {
     pub(super) fn new(me: NodeId, disk: DiskId, membership: Membership) -> Self {
-        Self { me, membership, heard: BTreeMap::from([(me, disk)]) }
+        Self { me, membership, heard: BTreeMap::from([(me, disk)]), differing: BTreeSet::new() }
     }
 
     /// What to tell `peer`.
@@ -47,12 +49,22 @@ impl Formation {
     /// Takes what `peer` says of itself. A disk heard before is replaced: until everybody was heard, nobody has voted.
     pub(super) fn hear(&mut self, peer: NodeId, membership: &Membership, disk: DiskId) -> Heard {
         if *membership != self.membership {
-            return Heard::Differs;
+            return Heard::Differs { outvoted: self.differs(peer) };
         }
+        self.differing.remove(&peer);
         if self.membership.members().contains_key(&peer) {
             self.heard.insert(peer, disk);
         }
         self.complete().map_or(Heard::Waiting, Heard::Complete)
+    }
+
+    /// `peer` does not belong to what this node was started for; whether more than half of the other members do not.
+    pub(super) fn differs(&mut self, peer: NodeId) -> bool {
+        if self.membership.members().contains_key(&peer) {
+            self.differing.insert(peer);
+        }
+        let differing = self.others().filter(|node| self.differing.contains(node)).count();
+        differing * 2 > self.others().count()
     }
 
     /// The record of the formation, once every member was heard.

@@ -120,6 +120,11 @@ impl Leading {
         self.watermark
     }
 
+    /// Bytes of the slots that are open and not chosen.
+    pub(super) fn open_bytes(&self) -> usize {
+        self.open.values().filter(|open| !open.chosen).map(|open| open.value.size()).sum()
+    }
+
     pub(super) fn read_mark(&self) -> Slot {
         self.recovery_through.max(self.next.minus(1))
     }

@@ -17,7 +17,7 @@ pub struct Limits {
     pub form_retry: Duration,
     /// Slots that may be open at a time; the membership's α bounds them too.
     pub open_slots_max: u64,
-    /// Bytes of values that may be under way to a peer without an answer.
+    /// Bytes of values that may be under way to a peer without an answer, and about as many in open slots.
     pub unacknowledged_bytes_max: usize,
     /// The largest message, about.
     pub frame_bytes_max: usize,
@@ -46,7 +46,7 @@ impl Default for Limits {
             frame_bytes_max: 4 << 20,
             catch_up_bytes_max: 1 << 20,
             cache_bytes_max: 16 << 20,
-            ahead_bytes_max: 64 << 20,
+            ahead_bytes_max: 8 << 20,
             ahead_slots_max: 4096,
             open_slot_age_max: Duration::from_secs(5),
         }

@@ -233,7 +233,11 @@ impl Message {
     /// The bytes of values that it carries, about: what byte bounds count.
     pub fn size(&self) -> usize {
         64 + match self {
-            Self::Promise { page, .. } => page.entries.iter().map(|(_, _, value)| value.size() + 24).sum(),
+            Self::Promise { page, .. } => {
+                let entries: usize = page.entries.iter().map(|(_, _, value)| value.size() + 24).sum();
+                entries + page.unknown.len() * size_of::<Interval>()
+            }
+            Self::Accepted { slots, .. } => slots.len() * size_of::<Interval>(),
             Self::Accept { values, .. } | Self::Chosen { values, .. } => values.iter().map(Value::size).sum(),
             Self::Forward { command, .. } => command.len(),
             Self::ForwardAnswer { outcome: ForwardOutcome::Applied(reply), .. } => reply.len(),

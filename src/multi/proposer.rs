@@ -81,7 +81,9 @@ impl Proposer {
     /// How many batches it would propose at once now; zero while it does not lead, recovers, or its window is full.
     pub fn room(&self) -> u64 {
         match &self.phase {
-            Phase::Leading(leading) if leading.is_recovered() => {
+            Phase::Leading(leading)
+                if leading.is_recovered() && leading.open_bytes() < self.limits.unacknowledged_bytes_max =>
+            {
                 (self.window_end().get() + 1).saturating_sub(leading.next().get())
             }
             _ => 0,

@@ -22,12 +22,12 @@ use std::time::Duration;
 /// | `credits` | 8192 | commands that may be under way from this node | `propose` waits, `try_propose` says `Busy` |
 /// | `forwarded_max` | 16384 | commands of other nodes under way at the leader | `Busy` goes back |
 /// | `propose_deadline` | 5 s | longer than any election | `Unknown`, or `Busy`/`NotLeader` where nothing was sent |
-/// | `unacknowledged_bytes_max` | 4 MiB | below `inbox_bytes_max` and a transport's bound | no more is sent to that peer until it answers or the slot is sent again |
+/// | `unacknowledged_bytes_max` | 4 MiB | below `inbox_bytes_max` and a transport's bound | no more is sent to that peer until it answers or the slot is sent again; with as much in open slots, new commands wait |
 /// | `inbox_bytes_max` | 16 MiB | what one connection may have delivered and not dealt with | its reading waits |
 /// | `frame_bytes_max` | 4 MiB | pages, catch-up chunks and batches stay below it | a message is cut into several |
 /// | `catch_up_bytes_max` | 1 MiB | one chunk of learned entries | the rest comes with the next request |
 /// | `cache_bytes_max` | 16 MiB | learned entries that lagging peers are likely to ask for | older ones are read back from the storage |
-/// | `ahead_bytes_max` | 64 MiB | accepted entries above `chosen_through` | an `Accept` beyond is dropped like a lost message |
+/// | `ahead_bytes_max` | 8 MiB | accepted entries above `chosen_through`; a promise carries them all, so it stays below a transport's bound | an `Accept` beyond is dropped like a lost message |
 /// | `ahead_slots_max` | 4096 | | the same |
 /// | `restart_budget` | 3 in 60 s | a role that panics again and again will not get better | the node stops with its reason |
 /// | `form_retry` | 200 ms | | the members that were not heard are asked again |
@@ -137,7 +137,7 @@ impl Config {
             frame_bytes_max: 4 << 20,
             catch_up_bytes_max: 1 << 20,
             cache_bytes_max: 16 << 20,
-            ahead_bytes_max: 64 << 20,
+            ahead_bytes_max: 8 << 20,
             ahead_slots_max: 4096,
             restart_budget: 3,
             form_retry: Duration::from_millis(200),
@@ -183,8 +183,16 @@ impl Config {
         if self.inbox_bytes_max <= self.unacknowledged_bytes_max {
             return err("inbox_bytes_max", "must exceed `unacknowledged_bytes_max`");
         }
-        if self.ahead_bytes_max < self.batch_bytes_max || self.ahead_slots_max == 0 {
-            return err("ahead_bytes_max", "must hold a batch");
+        if self.ahead_bytes_max < self.unacknowledged_bytes_max + self.batch_bytes_max
+            || self.ahead_slots_max == 0
+        {
+            return err("ahead_bytes_max", "must hold `unacknowledged_bytes_max` and a batch more");
+        }
+        if self.ahead_bytes_max >= self.inbox_bytes_max {
+            return err(
+                "ahead_bytes_max",
+                "must be below `inbox_bytes_max`, since a promise carries that much",
+            );
         }
         Ok(())
     }

@@ -140,10 +140,10 @@ pub enum StopCause {
         /// What the panic said.
         message: String,
     },
-    /// Another initial member was started with another membership.
-    #[error("node {peer} was started with another membership")]
+    /// More than half of the other initial members were started for another cluster or with another membership.
+    #[error("node {peer} and others belong to another cluster or were started with another membership")]
     FormationDiffers {
-        /// That member.
+        /// One of them.
         peer: NodeId,
     },
     /// The node may not vote any more, and says so.

@@ -78,6 +78,11 @@ pub trait Storage: Send + Sync + 'static {
     /// If the place cannot be read, or what is there fails its checksum.
     async fn read(&self, slots: Range<Slot>, bytes_max: usize) -> Result<Vec<(Slot, Entry)>, StorageError>;
 
+    /// What `open` found damaged and how it judged it, in words for an operator; nothing by default.
+    fn damage(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Ends writing in good order and unlocks. Writes after it are refused.
     ///
     /// # Errors

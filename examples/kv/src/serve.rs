@@ -183,7 +183,7 @@ fn cannot_go_on(options: &Options, cause: &StopCause) -> Failure {
     match cause {
         StopCause::Storage(error) => Failure::Refused(format!("{text}; {}", advice(error, options))),
         StopCause::FormationDiffers { .. } => Failure::Refused(format!(
-            "{text}; give every first member the same --peer list, and start anew on empty directories"
+            "{text}; give every first member the same --cluster and --peer list, and start anew on an empty directory"
         )),
         StopCause::Abstains(_) => Failure::Refused(format!(
             "{text}; replace it: a node with an empty directory, --join and a new --id"

@@ -186,6 +186,10 @@ impl Storage for FileStorage {
         reply.wait().await
     }
 
+    fn damage(&self) -> Vec<String> {
+        Self::damage(self).iter().map(|damage| format!("{damage:?}")).collect()
+    }
+
     async fn close(&self) -> Result<(), StorageError> {
         let ended = std::mem::replace(&mut *self.state(), State::Closed);
         match ended {
