@@ -177,6 +177,18 @@ fn a_candidate_that_was_promised_gets_time_to_lead() {
 
 // protocol 8.4
 #[test]
+fn a_silent_leader_for_whom_nobody_vouches_is_forgotten() {
+    let (mut election, _) = election();
+    let out = election.take_at(ms(10), ElectionInput::Heard { id: id(5, 2) });
+    let suspect_at = deadline(&out).unwrap();
+    let until = deadline(&election.take_at(suspect_at, ElectionInput::Wake)).unwrap();
+    assert_eq!(election.leader(), Some(id(5, 2)), "others may still hear it");
+    let out = election.take_at(until, ElectionInput::Wake);
+    assert_eq!(events(&out), [Event::Changed { leader: None }]);
+}
+
+// protocol 8.4
+#[test]
 fn a_yes_names_the_leader_starts_the_catch_up_and_ends_the_asking() {
     let (mut election, at) = election();
     election.take(ElectionInput::LinkUp { peer: node(2) });

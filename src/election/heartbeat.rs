@@ -105,7 +105,7 @@ impl Heartbeat {
     pub(super) fn on_wake(
         &mut self,
         now: Time,
-        view: &View,
+        view: &mut View,
         jitter: &mut Jitter,
         healthy: bool,
         out: &mut Vec<Effect>,
@@ -115,10 +115,12 @@ impl Heartbeat {
                 if view.may_lead() && healthy {
                     self.ask(now, view, out);
                 } else {
+                    view.forget_silent_leader(now);
                     self.wait(now, view, jitter);
                 }
             }
             Stage::Asking { until, .. } if *until <= now => {
+                view.forget_silent_leader(now);
                 self.stage = Stage::Waiting;
                 self.pause(now, view, jitter);
             }

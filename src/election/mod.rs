@@ -110,6 +110,13 @@ impl View {
             .filter(|leader| Some(leader.id) >= self.promised)
             .map(|leader| leader.id)
     }
+
+    /// Nobody vouches for a leader that is not heard: then there is none to follow.
+    fn forget_silent_leader(&mut self, now: Time) {
+        if self.live_leader(now).is_none() {
+            self.leader = None;
+        }
+    }
 }
 
 impl Election {
@@ -295,7 +302,7 @@ impl Election {
             let silent = !self.healthy || self.stalled;
             pulse.beat(now, self.watermark, silent, &self.view, out);
         } else if let Mode::Heartbeat(detector) = &mut self.mode {
-            detector.on_wake(now, &self.view, &mut self.jitter, self.healthy, out);
+            detector.on_wake(now, &mut self.view, &mut self.jitter, self.healthy, out);
         }
     }
 
