@@ -279,7 +279,7 @@ pub enum ElectionInput {
         /// The slot.
         through: Slot,
     },
-    /// The application wants this node to lead (for [`crate::election::External`]).
+    /// The application wants this node to lead (for [`crate::election::Election::external`]).
     Campaign,
     /// The application wants this node not to lead.
     StepDown,
