@@ -58,10 +58,10 @@ impl<S: StateMachine> AcceptorActor<S> {
     fn step(&mut self, input: AcceptorInput, held: Option<Held>) {
         let before = self.desk.effects.len();
         self.role.step(self.desk.now, input, &mut self.desk.effects);
-        let writes =
-            self.desk.effects[before..].iter().any(|effect| matches!(effect, Effect::Persist { .. }));
-        if let Some(held) = held.filter(|_| writes) {
-            self.writes.hold(held);
+        let Some(held) = held else { return };
+        if self.desk.effects[before..].iter().any(|effect| self.writes.would_wait(effect)) {
+            let writes = self.desk.effects.iter().any(|effect| matches!(effect, Effect::Persist { .. }));
+            self.writes.hold(&self.desk.wires, held, writes);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Arrivals: what the transport brought goes to its role; the connections of each peer are counted.
 
 use super::heartbeat::HeartbeatActor;
-use crate::multi::{AcceptorInput, ElectionInput, LearnerInput, Local, ProposerInput, node};
+use crate::multi::{AcceptorInput, Local, node};
 use crate::node::StateMachine;
 use crate::paxos::NodeId;
 use crate::transport::{Arrival, GroupId};
@@ -63,19 +63,6 @@ impl<S: StateMachine> HeartbeatActor<S> {
             }
         }
         tracing::debug!(node = %self.desk.wires.me(), from = %peer, up, "a link changes");
-        let inputs = if up {
-            [
-                Local::Proposer(ProposerInput::LinkUp { peer }),
-                Local::Learner(LearnerInput::LinkUp { peer }),
-                Local::Election(ElectionInput::LinkUp { peer }),
-            ]
-        } else {
-            [
-                Local::Proposer(ProposerInput::LinkDown { peer }),
-                Local::Learner(LearnerInput::LinkDown { peer }),
-                Local::Election(ElectionInput::LinkDown { peer }),
-            ]
-        };
-        inputs.into_iter().for_each(|input| self.desk.wires.pass(input, None));
+        node::link(peer, up).into_iter().for_each(|input| self.desk.wires.pass(input, None));
     }
 }

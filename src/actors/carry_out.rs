@@ -40,7 +40,8 @@ enum Resting {
 pub(super) struct Writing {
     sequence: Sequence,
     done: BoxFuture<'static, Result<(), StorageError>>,
-    _held: Vec<Held>,
+    /// The messages that wait for it.
+    held: Vec<Held>,
 }
 
 impl Writing {
@@ -105,9 +106,24 @@ impl Writes {
         }
     }
 
-    /// Keeps a message's bytes until the group that is being filled is durable.
-    pub(super) fn hold(&mut self, held: Held) {
-        self.next_held.push(held);
+    /// Whether `effect` is a write, or waits for one: until then its message counts against its connection, so that
+    /// what waits for a slow disk is bounded.
+    pub(super) fn would_wait(&self, effect: &Effect) -> bool {
+        match effect {
+            Effect::Persist { .. } => true,
+            Effect::Send { after: Some(after), .. } => *after > self.durable,
+            _ => false,
+        }
+    }
+
+    /// Keeps a message's bytes until the newest write is durable: the group that is being filled, to which the message
+    /// may just have added (`writes`), else the one under way.
+    pub(super) fn hold<S: StateMachine>(&mut self, wires: &Wires<S>, held: Held, writes: bool) {
+        if writes || self.next.is_some() {
+            self.next_held.push(held);
+        } else if let Some(writing) = wires.writing.borrow_mut().as_mut() {
+            writing.held.push(held);
+        }
     }
 
     fn rest<S: StateMachine>(&mut self, wires: &Wires<S>, after: Sequence, resting: Resting) {
@@ -140,7 +156,7 @@ impl Writes {
             let sequence = group.sequence;
             let storage = Arc::clone(&wires.storage);
             let done = async move { storage.append(group).await }.boxed();
-            *writing = Some(Writing { sequence, done, _held: std::mem::take(&mut self.next_held) });
+            *writing = Some(Writing { sequence, done, held: std::mem::take(&mut self.next_held) });
         }
         let Some(running) = writing.as_mut() else { return Poll::Pending };
         let ended = futures::ready!(running.poll(task));

@@ -56,6 +56,23 @@ pub fn address(from: NodeId, message: Message) -> Local {
     }
 }
 
+/// What a connection to `peer` that came (`up`) or went is to the roles.
+pub fn link(peer: NodeId, up: bool) -> [Local; 3] {
+    if up {
+        [
+            Local::Proposer(ProposerInput::LinkUp { peer }),
+            Local::Learner(LearnerInput::LinkUp { peer }),
+            Local::Election(ElectionInput::LinkUp { peer }),
+        ]
+    } else {
+        [
+            Local::Proposer(ProposerInput::LinkDown { peer }),
+            Local::Learner(LearnerInput::LinkDown { peer }),
+            Local::Election(ElectionInput::LinkDown { peer }),
+        ]
+    }
+}
+
 /// The roles of one node in one place.
 #[derive(Debug)]
 pub struct Node {
@@ -91,20 +108,7 @@ impl Node {
 
     /// A connection came or went.
     pub fn link(&mut self, now: Time, peer: NodeId, up: bool, out: &mut Vec<(Role, Effect)>) {
-        let inputs = if up {
-            [
-                Local::Proposer(ProposerInput::LinkUp { peer }),
-                Local::Learner(LearnerInput::LinkUp { peer }),
-                Local::Election(ElectionInput::LinkUp { peer }),
-            ]
-        } else {
-            [
-                Local::Proposer(ProposerInput::LinkDown { peer }),
-                Local::Learner(LearnerInput::LinkDown { peer }),
-                Local::Election(ElectionInput::LinkDown { peer }),
-            ]
-        };
-        inputs.into_iter().for_each(|input| self.step(now, input, out));
+        link(peer, up).into_iter().for_each(|input| self.step(now, input, out));
     }
 
     /// The deadline that `role` asked for has come.

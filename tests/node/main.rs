@@ -4,6 +4,7 @@
 
 mod failing;
 mod faults;
+mod flooding;
 mod law;
 mod proposing;
 mod starting;
