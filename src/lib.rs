@@ -50,11 +50,12 @@ pub mod testing;
 pub mod timer;
 pub mod transport;
 
-pub use multi::{ClusterId, Membership, Slot};
+pub use multi::{Change, ClusterId, Member, MemberKind, Membership, Slot};
 #[cfg(feature = "actors")]
 pub use node::{
-    Builder, Config, ElectionKind, Handle, Host, Leadership, Node, NotLeaderReason, Position, ProposeError,
-    ReadError, StartError, StateMachine, Status, StopCause,
+    Builder, ChangeError, Config, ElectionKind, Handle, Host, Leadership, Node, NotLeaderReason, Position,
+    ProposeError, ReadError, RestoreError, Snapshot, SnapshotError, SnapshotReader, StartError, StateMachine,
+    Status, StopCause, TransferError,
 };
 pub use paxos::{NodeId, ProposalId};
 #[cfg(feature = "file-storage")]

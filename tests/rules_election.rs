@@ -194,7 +194,7 @@ fn a_yes_names_the_leader_starts_the_catch_up_and_ends_the_asking() {
     election.take(ElectionInput::LinkUp { peer: node(2) });
     election.take_at(at, ElectionInput::Wake);
     let out = election.take_at(at, answer(3, 1, Some(id(2, 2))));
-    let behind = LearnerInput::Behind { peer: node(3), through: Slot::MAX, chosen_through: slot(0) };
+    let behind = LearnerInput::Behind { peer: node(3), through: Slot::MAX, durable_through: slot(0) };
     assert!(out.contains(&Effect::Local(Local::Learner(behind))));
     assert_eq!(events(&out), [Event::Changed { leader: Some(id(2, 2)) }]);
     assert_eq!(election.leader(), Some(id(2, 2)));
@@ -330,7 +330,7 @@ fn lead_on(election: &mut Election, from: u64, to: u64, answers: impl Fn(u64) ->
             return Some(at);
         }
         for peer in answers(at) {
-            let ack = Message::HeartbeatAck { id: id(5, 1), pulse: 1, chosen_through: slot(0) };
+            let ack = Message::HeartbeatAck { id: id(5, 1), pulse: 1, durable_through: slot(0) };
             election.take_at(ms(at), to_election(peer, ack));
         }
     }
@@ -364,7 +364,7 @@ fn a_leader_keeps_leading_while_a_quorum_answers_whoever_it_is() {
 fn an_answer_under_another_id_is_no_contact() {
     let mut election = leading(3, ms(0));
     for at in (0..600).step_by(50) {
-        let ack = Message::HeartbeatAck { id: id(4, 1), pulse: 1, chosen_through: slot(0) };
+        let ack = Message::HeartbeatAck { id: id(4, 1), pulse: 1, durable_through: slot(0) };
         election.take_at(ms(at), to_election(2, ack));
         election.take_at(ms(at), ElectionInput::Wake);
     }

@@ -5,7 +5,7 @@
 use super::carry_out::Writes;
 use super::pump::{Desk, Flow, LastWords, Part, Pump, panic_as_asked};
 use super::wires::{AcceptorMail, HeartbeatMail, Receiver, Wires};
-use crate::multi::{Acceptor, AcceptorInput, Effect, Entry, Role, Sequence, Slot};
+use crate::multi::{Acceptor, AcceptorInput, Effect, Entry, Memberships, Role, Sequence, Slot};
 use crate::node::{StateMachine, StopCause};
 use crate::storage::StorageError;
 use crate::transport::Held;
@@ -138,10 +138,9 @@ impl<S: StateMachine> AcceptorActor<S> {
         board.promised.set(log.promised());
         board.chosen_through.set(log.chosen_through());
         board.abstains.set(log.abstains());
-        if board.membership.borrow().is_none()
-            && let Some((membership, _)) = log.formed()
-        {
-            *board.membership.borrow_mut() = Some(membership.clone());
+        let newest = log.memberships().and_then(Memberships::newest);
+        if board.membership.borrow().as_ref() != newest {
+            *board.membership.borrow_mut() = newest.cloned();
         }
     }
 }

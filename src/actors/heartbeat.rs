@@ -90,8 +90,17 @@ impl<S: StateMachine> HeartbeatActor<S> {
                     self.end(StopCause::FormationDiffers { peer });
                 }
             }
-            Event::NeedsSnapshot { through } => {
-                tracing::warn!(%node, slot = %through, "needs a snapshot, which this version cannot fetch");
+            Event::MembershipLearned { membership, in_force_above } => {
+                let voters = membership.voting().count();
+                tracing::info!(%node, voters, slot = %in_force_above, "the membership changes");
+                if voters.is_multiple_of(2) {
+                    tracing::warn!(%node, voters, "an even number of voters survives no more losses than one less");
+                }
+            }
+            Event::Removed => self.end(StopCause::Removed),
+            Event::Installed { through } => tracing::info!(%node, slot = %through, "installs a snapshot"),
+            Event::SnapshotDamaged { snapshot } => {
+                tracing::warn!(%node, slot = %snapshot.through, "finds its snapshot damaged, and fetches another");
             }
             Event::ProposalIdExhausted => tracing::error!(%node, "has no proposal id left"),
             // The proposer's shell deals with them.

@@ -5,11 +5,12 @@
 //! Never does: wait for a slow reader.
 
 use super::pump::{Desk, Flow, LastWords, Part, Pump, panic_as_asked};
+use super::state::State;
 use super::waiter::{ReadCall, UNKNOWN, Waiter};
 use super::wires::{Fate, HeartbeatMail, LearnerMail, Receiver, Wires};
 use crate::codec;
-use crate::multi::{Batch, Effect, Learner, LearnerInput, Origin, OriginTable, Role, Slot, Value};
-use crate::node::{NotLeaderReason, Position, ProposeError, ReadError, StateMachine};
+use crate::multi::{Batch, Effect, Learner, LearnerInput, Origin, Role, Slot, Value};
+use crate::node::{NotLeaderReason, Position, ProposeError, ReadError, SnapshotError, StateMachine};
 use crate::paxos::NodeId;
 use crate::timer::Time;
 use actix::{Actor, AsyncContext, Context};
@@ -24,9 +25,7 @@ pub(super) const EXPIRY: Duration = Duration::from_millis(20);
 
 pub(super) struct LearnerActor<S: StateMachine> {
     role: Learner,
-    /// In a box, since an actor may be moved and a user's type need not be `Unpin`.
-    machine: Box<S>,
-    origins: OriginTable,
+    state: State<S>,
     desk: Desk<S>,
     /// The callers of this node's own batches, by serial.
     batches: BTreeMap<u64, Vec<Waiter<S>>>,
@@ -50,8 +49,7 @@ impl<S: StateMachine> LearnerActor<S> {
         wires.board.applied_through.set(Slot::ZERO);
         Self {
             role,
-            machine: Box::new(machine),
-            origins: OriginTable::default(),
+            state: State::new(machine),
             desk: Desk::new(wires),
             batches: BTreeMap::new(),
             reads: BTreeMap::new(),
@@ -97,12 +95,12 @@ impl<S: StateMachine> LearnerActor<S> {
     }
 
     fn apply(&mut self, at: Position, origin: Option<Origin>, command: &[u8], waiter: Option<Waiter<S>>) {
-        let is_new = origin.is_none_or(|origin| self.origins.admit(origin));
+        let is_new = self.state.admits(origin);
         let command = codec::decode::<S::Command>(command);
         let out = &mut self.desk.effects;
         match (command, waiter) {
-            (Ok(command), Some(mut waiter)) if is_new => waiter.answer(self.machine.apply(at, command), out),
-            (Ok(command), None) if is_new => drop(self.machine.apply(at, command)),
+            (Ok(command), Some(mut waiter)) if is_new => waiter.answer(self.state.apply(at, command), out),
+            (Ok(command), None) if is_new => drop(self.state.apply(at, command)),
             (Err(_), Some(mut waiter)) if is_new => waiter.fail(ProposeError::Malformed, out),
             // A repeat: whoever waits for the first one answers.
             (_, Some(mut waiter)) => waiter.forget(),
@@ -149,7 +147,7 @@ impl<S: StateMachine> LearnerActor<S> {
 
     fn read(&mut self, at: Slot, leader: Option<NodeId>, call: ReadCall<S>) {
         if at <= self.role.applied_through() {
-            call.serve(Ok(&self.machine));
+            call.serve(Ok(self.state.machine()));
             return;
         }
         self.expect(call.expires);
@@ -164,7 +162,7 @@ impl<S: StateMachine> LearnerActor<S> {
     fn serve_reads(&mut self) {
         let applied = self.role.applied_through();
         while let Some(entry) = self.reads.first_entry().filter(|entry| entry.key().0 <= applied) {
-            entry.remove().serve(Ok(&self.machine));
+            entry.remove().serve(Ok(self.state.machine()));
         }
     }
 
@@ -208,6 +206,7 @@ impl<S: StateMachine> Part for LearnerActor<S> {
                 }
                 self.read(at, leader, call);
             }
+            LearnerMail::Snapshot(reply) => drop(reply.send(Err(SnapshotError::InProgress))),
             LearnerMail::Ping => self.desk.wires.pong(Role::Learner),
             LearnerMail::Panic => panic_as_asked(),
         }

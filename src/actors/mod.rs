@@ -32,12 +32,13 @@ mod learner;
 mod proposer;
 mod pump;
 mod roster;
+mod state;
 mod waiter;
 mod wires;
 
 pub(crate) use clients::command_bytes_max;
 pub(crate) use roster::Factory;
-pub(crate) use waiter::{Outcome, ReadCall, UNKNOWN, Waiter};
+pub(crate) use waiter::{AdminError, Outcome, ReadCall, UNKNOWN, Waiter};
 pub(crate) use wires::{AcceptorMail, HeartbeatMail, LearnerMail, ProposerMail};
 
 use crate::multi::{Identity, Limits, ProtocolRange};
@@ -226,6 +227,10 @@ fn limits(config: &Config) -> Limits {
         cache_bytes_max: config.cache_bytes_max,
         ahead_bytes_max: config.ahead_bytes_max,
         ahead_slots_max: config.ahead_slots_max,
+        near_slots: config.near_slots,
+        change_patience: config.change_patience,
+        transfer_patience: config.liveness_window,
+        snapshot_chunk_bytes: config.snapshot_chunk_bytes,
         open_slot_age_max: config.open_slot_age_max,
     }
 }

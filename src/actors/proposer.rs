@@ -6,6 +6,7 @@
 
 use super::clients::Clients;
 use super::pump::{Desk, Flow, LastWords, Part, Pump, panic_as_asked};
+use super::waiter::AdminError;
 use super::wires::{Fate, HeartbeatMail, LearnerMail, ProposerMail, Receiver, Wires};
 use crate::multi::{Batch, Effect, Event, Message, Proposer, ProposerInput, ProposerState, Role};
 use crate::node::StateMachine;
@@ -114,7 +115,10 @@ impl<S: StateMachine> Part for ProposerActor<S> {
                 self.input(input);
                 drop(held);
             }
-            ProposerMail::Read(call) => self.clients.read(self.desk.now, call),
+            ProposerMail::Admin { reply, .. } => drop(reply.send(Err(AdminError::NoLeader(None)))),
+            ProposerMail::Read(call) | ProposerMail::LeaseRead(call) => {
+                self.clients.read(self.desk.now, call)
+            }
             ProposerMail::CreditWanted => self.clients.credit_wanted(self.desk.now),
             // The turn that it begins serves those who wait.
             ProposerMail::LeaderChanged => {}

@@ -5,7 +5,9 @@
 use crate::codec;
 use crate::multi::{Effect, ForwardOutcome, Message};
 use crate::node::credits::Credit;
-use crate::node::{ProposeError, ReadError, StateMachine};
+use crate::node::{
+    ChangeError, NotLeaderReason, ProposeError, ReadError, StateMachine, StopCause, TransferError,
+};
 use crate::paxos::NodeId;
 use crate::timer::Time;
 use bytes::Bytes;
@@ -126,6 +128,37 @@ pub(crate) const UNKNOWN: ProposeError = ProposeError::Unknown { retry_is_safe: 
 
 pub(super) fn forward_answer(to: NodeId, serial: u64, outcome: ForwardOutcome) -> Effect {
     Effect::Send { to, message: Message::ForwardAnswer { serial, outcome }, after: None }
+}
+
+/// Why an operator's call was not asked for at all.
+#[derive(Clone, Debug)]
+pub(crate) enum AdminError {
+    /// No leader was known in time.
+    NoLeader(Option<NodeId>),
+    /// Too many are under way.
+    Busy,
+    /// The node is over.
+    Stopped(StopCause),
+}
+
+impl From<AdminError> for ChangeError {
+    fn from(error: AdminError) -> Self {
+        match error {
+            AdminError::NoLeader(hint) => Self::NotLeader { hint, reason: NotLeaderReason::NoLeader },
+            AdminError::Busy => Self::Busy,
+            AdminError::Stopped(cause) => Self::Stopped { cause },
+        }
+    }
+}
+
+impl From<AdminError> for TransferError {
+    fn from(error: AdminError) -> Self {
+        match error {
+            AdminError::NoLeader(hint) => Self::NotLeader { hint, reason: NotLeaderReason::NoLeader },
+            AdminError::Busy => Self::Busy,
+            AdminError::Stopped(cause) => Self::Stopped { cause },
+        }
+    }
 }
 
 /// What a read does with the state, or with the reason why it does not see it.

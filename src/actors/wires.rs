@@ -3,13 +3,13 @@
 //! A queue outlives the role that reads it: the supervisor keeps both ends, so a rebuilt role finds what waited.
 
 use super::carry_out::Writing;
-use super::waiter::{ReadCall, Waiter};
+use super::waiter::{AdminError, ReadCall, Waiter};
 use crate::multi::{
-    AbstainReason, AcceptorInput, ElectionInput, Event, Identity, LearnerInput, Limits, Local, Membership,
-    ProposerInput, ProposerState, Refusal, Role, Slot,
+    AbstainReason, AcceptorInput, AdminCall, AdminOutcome, ElectionInput, Event, Identity, LearnerInput,
+    Limits, Local, Membership, ProposerInput, ProposerState, Refusal, Role, Slot,
 };
 use crate::node::shared::Shared;
-use crate::node::{Config, StateMachine, Status, StopCause};
+use crate::node::{Config, SnapshotError, StateMachine, Status, StopCause};
 use crate::paxos::{NodeId, ProposalId};
 use crate::storage::Storage;
 use crate::timer::{Time, Timer};
@@ -34,6 +34,14 @@ pub(crate) enum ProposerMail<S: StateMachine> {
     },
     /// A client's read at the leader's mark.
     Read(ReadCall<S>),
+    /// The same, where a lease is enough.
+    LeaseRead(ReadCall<S>),
+    /// An operator's call.
+    Admin {
+        call: AdminCall,
+        patience: Duration,
+        reply: oneshot::Sender<Result<AdminOutcome, AdminError>>,
+    },
     /// Somebody waits for a credit.
     CreditWanted,
     /// Another leader is known, or none.
@@ -73,6 +81,8 @@ pub(crate) enum LearnerMail<S: StateMachine> {
         leader: Option<NodeId>,
         call: ReadCall<S>,
     },
+    /// An operator wants a snapshot.
+    Snapshot(oneshot::Sender<Result<Slot, SnapshotError>>),
     Ping,
     /// Panic, for a test of what is rebuilt.
     #[cfg_attr(not(any(test, feature = "testing")), allow(dead_code))]

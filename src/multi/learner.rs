@@ -5,7 +5,7 @@
 //! Invariants: N1 a slot is delivered once per life of the learner, after every slot below it.
 //! Knows nothing of: ids, quorums, leaders.
 
-use super::effect::{AcceptorInput, Effect, Event, LearnerInput, Local};
+use super::effect::{AcceptorInput, Effect, LearnerInput, Local};
 use super::jitter::Jitter;
 use super::limits::Limits;
 use super::message::Message;
@@ -78,10 +78,6 @@ impl Learner {
             LearnerInput::Message { from, message: Message::Chosen { first, values, chosen_through } } => {
                 self.on_chosen(now, from, first, values, chosen_through, out);
             }
-            LearnerInput::Message { from, message: Message::Trimmed { through } } => {
-                self.forget_request(from);
-                out.push(Effect::Event(Event::NeedsSnapshot { through }));
-            }
             LearnerInput::Message { .. } => {}
             LearnerInput::LinkUp { peer } => {
                 self.links.insert(peer);
@@ -93,6 +89,7 @@ impl Learner {
                 self.fetch(now, None, out);
             }
             LearnerInput::Wake => self.on_wake(now, out),
+            _ => {}
         }
         self.arm(out);
     }

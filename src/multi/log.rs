@@ -4,12 +4,12 @@
 //! folds them again after a restart: the same function, so a restarted node knows what the running one knew.
 //! Invariants: L1 `promised` never goes down. L2 no entry above `chosen_through` has an id above `promised`. L3
 //! `chosen_through` only goes up, and every slot through it was learned. L4 a slot that is damaged is never reported as
-//! one that accepted nothing (protocol 11.5).
+//! one that accepted nothing (protocol 11.5). L5 the memberships are those of the base and of every slot learned above it.
 //! Knows nothing of: messages, quorums, disks, time.
 
 use super::identity::{DiskId, Incarnation};
-use super::membership::{Membership, Memberships};
-use super::record::{AbstainReason, Entry, Record, Sequence, Value};
+use super::membership::Memberships;
+use super::record::{AbstainReason, Base, Entry, Record, Sequence, Value};
 use super::slot::{Interval, Slot, intervals};
 use crate::paxos::{NodeId, ProposalId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +29,11 @@ pub struct Log {
     chosen_beyond: BTreeSet<Slot>,
     unknown: BTreeSet<Slot>,
     unknown_from: Option<Slot>,
-    formed: Option<(Membership, BTreeMap<NodeId, DiskId>)>,
+    /// Where the log may begin, once the cluster has formed.
+    base: Option<Base>,
+    /// The entries through here are not held any more.
+    trimmed_through: Slot,
+    memberships: Option<Memberships>,
     peers: BTreeMap<NodeId, PeerMemory>,
     abstains: Option<AbstainReason>,
     cache_bytes_max: usize,
@@ -67,7 +71,15 @@ impl Log {
                 }
                 self.advance();
             }
-            Record::Formed { membership, disks } => self.formed = Some((membership.clone(), disks.clone())),
+            Record::Formed { membership, disks } => self.begin_at(&Base {
+                through: Slot::ZERO,
+                memberships: Memberships::bootstrap(membership.clone()),
+                disks: disks.clone(),
+                snapshot: None,
+            }),
+            Record::Based { base } => self.begin_at(base),
+            Record::Trimmed { through } => self.trimmed_through = self.trimmed_through.max(*through),
+            Record::Unknown { slots } => self.lose_slots(slots),
             Record::PeerSeen { node, disk, incarnation } => {
                 self.peers.entry(*node).or_default().seen = Some((*disk, *incarnation));
             }
@@ -99,6 +111,21 @@ impl Log {
             }
         }
         self.unknown_from = Some(self.unknown_from.map_or(first, |from| from.min(first)));
+    }
+
+    fn lose_slots(&mut self, slots: &[Interval]) {
+        for Interval { first, last } in slots {
+            if *last == Slot::MAX {
+                let first = (*first).max(self.chosen_through.next());
+                self.unknown_from = Some(self.unknown_from.map_or(first, |from| from.min(first)));
+            } else {
+                let mut slot = (*first).max(self.chosen_through.next());
+                while slot <= *last {
+                    self.lose(slot);
+                    slot = slot.next();
+                }
+            }
+        }
     }
 
     /// What a journal's intact header says was promised after its group.
@@ -177,14 +204,49 @@ impl Log {
         self.ahead_bytes
     }
 
-    /// The first membership and its disks, once the cluster has formed.
-    pub fn formed(&self) -> Option<&(Membership, BTreeMap<NodeId, DiskId>)> {
-        self.formed.as_ref()
+    /// Where the log may begin: known once the cluster has formed, or this node was told of it.
+    pub fn base(&self) -> Option<&Base> {
+        self.base.as_ref()
     }
 
-    /// The memberships known.
-    pub fn memberships(&self) -> Option<Memberships> {
-        self.formed.as_ref().map(|(membership, _)| Memberships::bootstrap(membership.clone()))
+    /// Whether the cluster has formed, as far as this node knows.
+    pub fn is_formed(&self) -> bool {
+        self.base.is_some()
+    }
+
+    /// The entries through this slot are not held any more.
+    pub fn trimmed_through(&self) -> Slot {
+        self.trimmed_through
+    }
+
+    /// The memberships that govern the slots above the base, as far as they are learned.
+    pub fn memberships(&self) -> Option<&Memberships> {
+        self.memberships.as_ref()
+    }
+
+    /// The disk of `node`, if it was an initial member.
+    pub fn formed_disk(&self, node: NodeId) -> Option<DiskId> {
+        self.base.as_ref().and_then(|base| base.disks.get(&node).copied())
+    }
+
+    /// All that is known beside the entries above the base: folded before what is left of the log, they give this log
+    /// again.
+    pub fn facts(&self) -> Vec<Record> {
+        let mut facts: Vec<Record> = Vec::new();
+        facts.extend(self.base.clone().map(|base| Record::Based { base }));
+        facts.extend(self.promised.map(|id| Record::Promised { id }));
+        facts.extend(self.watermark.map(|(id, through)| Record::Watermark { id, through }));
+        for (node, memory) in &self.peers {
+            if let Some((disk, incarnation)) = memory.seen {
+                facts.push(Record::PeerSeen { node: *node, disk, incarnation });
+            }
+            facts.push(Record::PeerSequence { node: *node, sequence: memory.sequence });
+        }
+        if let Some(from) = self.unknown_from {
+            facts.push(Record::Unknown { slots: vec![Interval::new(from, Slot::MAX)] });
+        }
+        facts.extend(self.abstains.map(|reason| Record::Abstains { reason }));
+        facts
     }
 
     /// What is remembered of `node`.
@@ -200,6 +262,38 @@ impl Log {
     /// Why this node may not vote, if so.
     pub fn abstains(&self) -> Option<AbstainReason> {
         self.abstains
+    }
+
+    /// The log may begin at `base`; if that is above what is learned, it does, and all below is taken in.
+    fn begin_at(&mut self, base: &Base) {
+        if self.base.as_ref().is_some_and(|known| known.through > base.through) {
+            return;
+        }
+        if base.through > self.chosen_through || self.memberships.is_none() {
+            self.jump(base);
+        } else if let Some(memberships) = &mut self.memberships {
+            memberships.forget_below(base.through.next());
+        }
+        self.base = Some(base.clone());
+        self.advance();
+    }
+
+    fn jump(&mut self, base: &Base) {
+        self.memberships = Some(base.memberships.clone());
+        if base.through <= self.chosen_through {
+            return;
+        }
+        let above = self.entries.split_off(&base.through.next());
+        let gone = std::mem::replace(&mut self.entries, above);
+        for (slot, entry) in gone {
+            let bytes = entry.value.size();
+            if slot <= self.chosen_through { self.cached_bytes -= bytes } else { self.ahead_bytes -= bytes }
+        }
+        self.chosen_through = base.through;
+        self.trimmed_through = self.trimmed_through.max(base.through);
+        self.chosen_beyond = self.chosen_beyond.split_off(&base.through.next());
+        self.unknown = self.unknown.split_off(&base.through.next());
+        self.unknown_from = self.unknown_from.map(|from| from.max(base.through.next()));
     }
 
     fn learn(&mut self, slot: Slot, value: &Value) {
@@ -237,6 +331,10 @@ impl Log {
                 break;
             }
             let bytes = entry.value.size();
+            if let (Value::Membership(membership), Some(memberships)) = (&entry.value, &mut self.memberships)
+            {
+                memberships.learn(next, membership);
+            }
             self.ahead_bytes -= bytes;
             self.cached_bytes += bytes;
             self.chosen_through = next;
@@ -262,8 +360,10 @@ impl Log {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::multi::{Membership, SnapshotId};
 
     const ID: ProposalId = ProposalId::new(3, NodeId::new(2));
 
@@ -309,5 +409,67 @@ mod tests {
         log.apply(&chosen(1));
         assert_eq!(log.chosen_through(), Slot::new(2));
         assert_eq!(log.entry(Slot::new(2)).map(|entry| &entry.value), Some(&Value::Noop));
+    }
+
+    fn voters(nodes: u64) -> Membership {
+        Membership::voters((1..=nodes).map(|node| (NodeId::new(node), ""))).unwrap().with_alpha(4).unwrap()
+    }
+
+    fn base(through: u64) -> Base {
+        let through = Slot::new(through);
+        let snapshot = Some(SnapshotId { through, bytes: 9, checksum: 9 });
+        Base { through, memberships: Memberships::bootstrap(voters(3)), disks: BTreeMap::new(), snapshot }
+    }
+
+    // protocol 5.2, scenario M6
+    #[test]
+    fn a_base_above_what_is_learned_keeps_the_promise_and_the_entries_above_it() {
+        let mut log = Log::default();
+        (1..=6).for_each(|slot| log.apply(&accepted(slot, 92)));
+        log.apply(&Record::Based { base: base(4) });
+        assert_eq!((log.chosen_through(), log.trimmed_through()), (Slot::new(4), Slot::new(4)));
+        assert_eq!(log.promised(), Some(ID));
+        assert_eq!(log.ahead_bytes(), 200);
+        assert!(log.entry(Slot::new(4)).is_none() && log.entry(Slot::new(5)).is_some());
+        log.apply(&Record::Watermark { id: ID, through: Slot::new(6) });
+        assert_eq!(log.chosen_through(), Slot::new(6));
+        log.apply(&Record::Based { base: base(3) });
+        assert_eq!(log.base().unwrap().through, Slot::new(4), "it never goes back");
+    }
+
+    // protocol 6.1
+    #[test]
+    fn a_membership_counts_from_when_it_is_learned_and_not_from_when_it_is_accepted() {
+        let mut log = Log::default();
+        log.apply(&Record::Formed { membership: voters(3), disks: BTreeMap::new() });
+        let value = Value::Membership(voters(5));
+        log.apply(&Record::Accepted { slot: Slot::FIRST, id: ID, value });
+        assert_eq!(log.memberships().unwrap().coming(Slot::FIRST), None);
+        log.apply(&Record::Watermark { id: ID, through: Slot::FIRST });
+        assert_eq!(log.memberships().unwrap().coming(Slot::FIRST), Some(Slot::new(6)));
+    }
+
+    #[test]
+    fn the_facts_and_what_is_left_give_the_same_log_again() {
+        let (promised, incarnation) =
+            (ProposalId::new(9, NodeId::new(1)), Incarnation { counter: 2, nonce: 5 });
+        let kept = [accepted(5, 10), Record::Promised { id: promised }, accepted(6, 10)];
+        let records = [
+            Record::Formed { membership: voters(3), disks: BTreeMap::from([(NodeId::new(1), DiskId(7))]) },
+            Record::PeerSeen { node: NodeId::new(2), disk: DiskId(8), incarnation },
+            accepted(1, 10),
+            accepted(2, 10),
+            Record::PeerSequence { node: NodeId::new(2), sequence: Sequence(4) },
+            Record::Watermark { id: ID, through: Slot::new(2) },
+            Record::Based { base: base(2) },
+            Record::Abstains { reason: AbstainReason::PromiseInDoubt },
+        ];
+        let mut log = Log::default();
+        records.iter().chain(&kept).for_each(|record| log.apply(record));
+        let mut again = Log::default();
+        log.facts().iter().chain(&kept).for_each(|record| again.apply(record));
+        again.apply(&Record::Trimmed { through: Slot::new(2) });
+        log.apply(&Record::Trimmed { through: Slot::new(2) });
+        assert_eq!(again, log);
     }
 }

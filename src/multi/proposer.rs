@@ -120,6 +120,7 @@ impl Proposer {
                 }
             }
             ProposerInput::Wake => self.on_wake(now, out),
+            _ => {}
         }
     }
 

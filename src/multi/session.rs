@@ -5,15 +5,16 @@
 
 use super::message::Origin;
 use crate::paxos::NodeId;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Which forwarded commands have been applied.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OriginTable {
     by_node: BTreeMap<NodeId, Applied>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Applied {
     incarnation: u64,
     answered_through: u64,

@@ -1,5 +1,6 @@
 //! Building a node: bootstrap, join or restart.
 
+use super::snapshot::{RestoreError, Snapshot, SnapshotReader};
 use super::{Config, ConfigError, Handle, StartError, StateMachine, StopCause};
 use crate::actors::{Factory, HeartbeatMail, Lines, Setup, launch};
 use crate::multi::Membership;
@@ -56,6 +57,14 @@ impl StateMachine for () {
     type Command = ();
     type Reply = ();
     fn apply(&mut self, _at: super::Position, _command: ()) {}
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot::of(())
+    }
+
+    fn restore(&mut self, mut snapshot: SnapshotReader<'_>) -> Result<(), RestoreError> {
+        snapshot.decode()
+    }
 }
 
 impl<S: StateMachine> Node<S> {

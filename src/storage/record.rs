@@ -30,6 +30,9 @@ pub(crate) enum Kind {
     PeerSeen = 6,
     PeerSequence = 7,
     Abstains = 8,
+    Based = 9,
+    Trimmed = 10,
+    Unknown = 11,
 }
 
 impl Kind {
@@ -43,6 +46,9 @@ impl Kind {
             Record::PeerSeen { .. } => Self::PeerSeen,
             Record::PeerSequence { .. } => Self::PeerSequence,
             Record::Abstains { .. } => Self::Abstains,
+            Record::Based { .. } => Self::Based,
+            Record::Trimmed { .. } => Self::Trimmed,
+            Record::Unknown { .. } => Self::Unknown,
         }
     }
 
@@ -56,6 +62,9 @@ impl Kind {
             Self::PeerSeen,
             Self::PeerSequence,
             Self::Abstains,
+            Self::Based,
+            Self::Trimmed,
+            Self::Unknown,
         ];
         kinds.into_iter().find(|kind| *kind as u8 == number)
     }
@@ -118,7 +127,10 @@ pub(crate) fn encode(bytes: &mut Vec<u8>, group: GroupId, record: &Record) -> Re
         Record::Formed { .. }
         | Record::PeerSeen { .. }
         | Record::PeerSequence { .. }
-        | Record::Abstains { .. } => {
+        | Record::Abstains { .. }
+        | Record::Based { .. }
+        | Record::Trimmed { .. }
+        | Record::Unknown { .. } => {
             codec::encode_into(bytes, record).map_err(|_| MalformedRecord)?;
         }
     }
@@ -166,10 +178,21 @@ pub(crate) fn decode(bytes: &mut &[u8]) -> Result<(GroupId, Record), MalformedRe
         Kind::Watermark => {
             Record::Watermark { id: take_id(&mut content)?, through: take_slot(&mut content)? }
         }
-        Kind::Formed | Kind::PeerSeen | Kind::PeerSequence | Kind::Abstains => {
+        Kind::Formed
+        | Kind::PeerSeen
+        | Kind::PeerSequence
+        | Kind::Abstains
+        | Kind::Based
+        | Kind::Trimmed
+        | Kind::Unknown => {
             let record: Record = codec::decode(std::mem::take(&mut content)).map_err(|_| MalformedRecord)?;
-            if let Record::Formed { membership, .. } = &record {
-                membership.check().map_err(|_| MalformedRecord)?;
+            let sound = match &record {
+                Record::Formed { membership, .. } => membership.check().is_ok(),
+                Record::Based { base } => base.memberships.is_well_formed(),
+                _ => true,
+            };
+            if !sound {
+                return Err(MalformedRecord);
             }
             record
         }

@@ -73,7 +73,7 @@ async fn get(
     Key(key): Key,
     condition: Condition,
 ) -> Result<HttpResponse, HttpError> {
-    let entry = service.handle.read_from_leader(move |store| store.get(&key).cloned()).await?;
+    let entry = service.handle.read(move |store| store.get(&key).cloned()).await?;
     let Some(Entry { value, version }) = entry else { return Err(HttpError::NoSuchKey) };
     if !condition.matches(Some(version)) {
         return Err(HttpError::PreconditionFailed { current: Some(version) });
@@ -126,7 +126,7 @@ async fn list(service: web::Data<Service>, request: HttpRequest) -> Result<HttpR
     let ListQuery { prefix, after, limit } =
         query.map_err(|error| HttpError::BadRequest(error.to_string()))?.0;
     let limit = limit.unwrap_or(100).min(LIST_ENTRIES_MAX);
-    let list = service.handle.read_from_leader(move |store| {
+    let list = service.handle.read(move |store| {
         let mut list = ListBody::default();
         let mut bytes = 0;
         for (key, Entry { value, version }) in store.list(&prefix, after.as_deref()) {

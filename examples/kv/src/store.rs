@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use synod::{Position, StateMachine};
+use synod::{Position, RestoreError, Snapshot, SnapshotReader, StateMachine};
 
 /// A change that a client asks for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,14 +35,14 @@ pub(crate) enum Reply {
 }
 
 /// A value and the write that stored it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Entry {
     pub(crate) value: Bytes,
     pub(crate) version: Version,
 }
 
 /// Keys and values.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Store {
     entries: BTreeMap<String, Entry>,
     digest: u64,
@@ -59,6 +59,15 @@ impl StateMachine for Store {
             }
             Command::Delete { key, condition } => self.delete(&key, &condition),
         }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot::of(self.clone())
+    }
+
+    fn restore(&mut self, mut snapshot: SnapshotReader<'_>) -> Result<(), RestoreError> {
+        *self = snapshot.decode()?;
+        Ok(())
     }
 }
 
