@@ -10,7 +10,7 @@ use synod::multi::node::Node;
 use synod::multi::{
     Acceptor, AcceptorInput, Batch, BatchBuilder, BatchId, ClusterId, DiskId, Effect, Event as NodeEvent,
     Identity, Jitter, Learner, Limits, Local, Membership, Message, Owner, Proposer, ProposerInput,
-    ProtocolRange, Role, Sequence, Slot, Time, Value,
+    ProtocolRange, Role, Sequence, Slot, Tag, Time, Value,
 };
 use synod::paxos::NodeId;
 
@@ -572,7 +572,7 @@ impl World {
                 let counter = machine.disk.incarnations.len() as u64;
                 let batch = BatchId { node: id, incarnation: counter, serial: machine.batches };
                 let mut builder = BatchBuilder::new(batch);
-                builder.push(None, &self.seed.to_le_bytes());
+                builder.push(&Tag::Plain, &self.seed.to_le_bytes());
                 let input = Local::Proposer(ProposerInput::Propose { batch: builder.finish() });
                 self.with(id, |node, now, out| node.step(now, input, out));
             }
