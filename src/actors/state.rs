@@ -177,3 +177,155 @@ impl<S: StateMachine> State<S> {
         Ok((head, Self { machine: Box::new(machine), origins, sessions, memberships }))
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::paxos::NodeId;
+
+    /// The numbers that were added; the reply is how many.
+    #[derive(Clone, Default)]
+    struct Numbers(Vec<u64>);
+
+    impl StateMachine for Numbers {
+        type Command = u64;
+        type Reply = usize;
+
+        fn apply(&mut self, _: Position, number: u64) -> usize {
+            self.0.push(number);
+            self.0.len()
+        }
+
+        fn snapshot(&self) -> Snapshot {
+            Snapshot::of(self.0.clone())
+        }
+
+        fn restore(&mut self, mut snapshot: SnapshotReader<'_>) -> Result<(), RestoreError> {
+            self.0 = snapshot.decode()?;
+            Ok(())
+        }
+    }
+
+    fn voters(nodes: u64, sessions_max: u32) -> Membership {
+        let membership = Membership::voters((1..=nodes).map(|node| (NodeId::new(node), ""))).unwrap();
+        membership.with_alpha(4).unwrap().with_sessions_max(sessions_max)
+    }
+
+    fn state(sessions_max: u32) -> State<Numbers> {
+        State::new(Numbers::default(), Some(Memberships::bootstrap(voters(3, sessions_max))))
+    }
+
+    fn at(slot: u64) -> Position {
+        Position { slot: Slot::new(slot), index: 0 }
+    }
+
+    fn open(state: &mut State<Numbers>, slot: u64) -> SessionId {
+        match state.take(at(slot), Tag::OpenSession(None), b"") {
+            Taken::Opened(session) => session,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn origin(node: u64, serial: u64) -> Origin {
+        Origin { node: NodeId::new(node), incarnation: 1, serial, answered_through: 0 }
+    }
+
+    fn stamped(session: SessionId, serial: u64) -> Tag {
+        Tag::InSession(SessionStamp { session, serial, answered_through: 0 })
+    }
+
+    fn add(state: &mut State<Numbers>, slot: u64, tag: Tag, number: u64) -> Taken<usize> {
+        state.take(at(slot), tag, &codec::encode(&number).unwrap())
+    }
+
+    fn restored(state: &State<Numbers>, through: u64) -> State<Numbers> {
+        let through = Slot::new(through);
+        let memberships = state.memberships.as_ref().unwrap().as_of(through);
+        let cluster = ClusterId::new("tests").unwrap();
+        let head = SnapshotHead { cluster, epoch: 0, through, memberships };
+        let mut bytes = Vec::new();
+        state.snapshot(head.clone()).write(&mut bytes).unwrap();
+        let (read, state) = State::restore(Numbers::default(), &mut bytes.as_slice()).unwrap();
+        assert_eq!(read, head);
+        state
+    }
+
+    fn is_expired(taken: &Taken<usize>) -> bool {
+        matches!(taken, Taken::Refused(ProposeError::SessionExpired))
+    }
+
+    // protocol 5.1, 12.3, 12.4
+    #[test]
+    fn a_snapshot_keeps_what_was_applied_and_with_which_reply() {
+        let mut before = state(9);
+        let session = open(&mut before, 1);
+        add(&mut before, 2, Tag::Plain, 70);
+        let Taken::Kept(reply, encoded) = add(&mut before, 3, stamped(session, 1), 71) else { panic!() };
+        assert_eq!((reply, codec::decode::<usize>(&encoded).unwrap()), (2, 2));
+        add(&mut before, 4, Tag::Forwarded(origin(2, 1)), 72);
+        let opened = before.take(at(5), Tag::OpenSession(Some(origin(2, 2))), b"");
+        assert!(matches!(opened, Taken::Opened(session) if session.slot == Slot::new(5)));
+
+        let mut after = restored(&before, 5);
+        assert!(
+            matches!(add(&mut after, 6, stamped(session, 1), 71), Taken::Known(reply) if reply == encoded)
+        );
+        assert!(matches!(add(&mut after, 7, Tag::Forwarded(origin(2, 1)), 72), Taken::Repeated));
+        let again = after.take(at(8), Tag::OpenSession(Some(origin(2, 2))), b"");
+        assert!(matches!(again, Taken::Opened(session) if session.slot == Slot::new(5)), "{again:?}");
+        assert_eq!(after.machine().0, [70, 71, 72]);
+        assert!(matches!(add(&mut after, 9, stamped(session, 2), 73), Taken::Kept(4, _)));
+    }
+
+    // protocol 12.4, 6.1
+    #[test]
+    fn how_many_sessions_are_remembered_follows_from_the_membership_that_governs_the_slot() {
+        let mut live = state(2);
+        let (first, second) = (open(&mut live, 1), open(&mut live, 2));
+        live.learn(Slot::new(10), &voters(3, 1));
+        assert!(matches!(add(&mut live, 14, stamped(first, 1), 70), Taken::Kept(1, _)), "not yet in force");
+        let mut after = restored(&live, 14);
+        for state in [&mut live, &mut after] {
+            let expired = add(state, 15, stamped(second, 1), 71);
+            assert!(is_expired(&expired), "{expired:?}");
+            assert!(matches!(add(state, 15, stamped(first, 1), 70), Taken::Known(_)));
+            assert_eq!(state.machine().0, [70], "without effect");
+        }
+        assert_eq!((&live.sessions, &live.origins), (&after.sessions, &after.origins));
+    }
+
+    // protocol 12.2, 6.5
+    #[test]
+    fn a_command_of_a_node_that_was_removed_does_not_come_back_when_its_origins_are_forgotten() {
+        let mut state = state(9);
+        assert!(matches!(add(&mut state, 1, Tag::Forwarded(origin(3, 1)), 70), Taken::Applied(1)));
+        state.learn(Slot::new(2), &voters(2, 9));
+        assert_eq!(state.origins, OriginTable::default());
+        for (slot, tag) in [(3, Tag::Forwarded(origin(3, 1))), (4, Tag::OpenSession(Some(origin(3, 2))))] {
+            let taken = add(&mut state, slot, tag, 70);
+            assert!(matches!(taken, Taken::Refused(ProposeError::Unknown { .. })), "{taken:?}");
+        }
+        assert_eq!(state.machine().0, [70]);
+        assert!(state.sessions.is_empty() && state.origins == OriginTable::default());
+    }
+
+    // protocol 12.3
+    #[test]
+    fn a_command_that_cannot_be_decoded_leaves_its_serial_to_one_that_can() {
+        let mut state = state(9);
+        let session = open(&mut state, 1);
+        let taken = state.take(at(2), stamped(session, 1), b"\xC1");
+        assert!(matches!(taken, Taken::Refused(ProposeError::Malformed)), "{taken:?}");
+        assert!(matches!(add(&mut state, 3, stamped(session, 1), 70), Taken::Kept(1, _)));
+    }
+
+    #[test]
+    fn a_state_begins_with_the_first_memberships_that_it_hears_of() {
+        let mut state: State<Numbers> = State::new(Numbers::default(), None);
+        assert!(!state.has_begun());
+        state.begin_with(Memberships::bootstrap(voters(3, 7)));
+        state.begin_with(Memberships::bootstrap(voters(3, 8)));
+        assert_eq!(state.sessions_max(Slot::FIRST), 7);
+    }
+}
