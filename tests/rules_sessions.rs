@@ -151,7 +151,6 @@ fn no_serial_is_applied_twice_whatever_clients_send() {
                 }
                 Admission::Expired | Admission::Answered => {}
                 Admission::TooFar => panic!("no serial was far: {stamp:?}"),
-                _ => {}
             }
         }
     }
