@@ -185,17 +185,7 @@ fn values_that_nobody_asked_for_are_stored_if_they_are_next_and_ignored_if_not()
 fn slots_at_the_end_of_the_numbers_are_ignored_without_a_panic() {
     let mut learner = learner();
     learner.take(to_learner(2, told(u64::MAX, &[batch("a"), batch("b")], u64::MAX)));
-    learner.take(to_learner(2, Message::Trimmed { through: Slot::MAX }));
     assert_eq!(learner.applied_through(), slot(0));
-}
-
-// protocol 4.2
-#[test]
-fn a_peer_that_has_trimmed_what_is_needed_means_a_snapshot_is_needed() {
-    let mut learner = learner();
-    learner.take(behind(2, slot(3)));
-    let out = learner.take(to_learner(2, Message::Trimmed { through: slot(2) }));
-    assert_eq!(events(&out), [Event::NeedsSnapshot { through: slot(2) }]);
 }
 
 // protocol 4.1, scenario M5

@@ -116,6 +116,11 @@ impl Proposer {
         };
     }
 
+    /// How far a read that arrives now has to wait (7.1), while this node leads.
+    pub fn read_mark(&self) -> Option<(ProposalId, Slot)> {
+        self.led().map(|led| (led.leading.id(), led.leading.read_mark()))
+    }
+
     /// Takes one input.
     pub fn step(&mut self, now: Time, input: ProposerInput, out: &mut Vec<Effect>) {
         match input {
