@@ -25,13 +25,7 @@ pub(crate) async fn keep_calling(shared: Arc<Shared>, calling: Calling, inbox: I
     loop {
         let Some(address) = place.borrow_and_update().address.clone() else { return };
         let began = Instant::now();
-        let met = tokio::select! {
-            biased;
-            // It is somewhere else by now, or has left.
-            _ = place.changed() => Ok(None),
-            met = meet(&shared, peer, &address, &inbox) => met.map(Some),
-        };
-        match met {
+        match meet(&shared, peer, &address, &mut place, &inbox).await {
             Ok(Some(connection)) => {
                 tracing::debug!(node = %inbox.local().node(), to = %peer.node, %address, "calls a peer");
                 let end = tokio::select! {
@@ -57,22 +51,30 @@ pub(crate) async fn keep_calling(shared: Arc<Shared>, calling: Calling, inbox: I
     }
 }
 
+/// Connects to a peer and shakes hands; `None` if it moved or left before it was reached.
 async fn meet(
     shared: &Shared,
     peer: &Peer,
     address: &str,
+    place: &mut watch::Receiver<Place>,
     inbox: &Inbox,
-) -> Result<Connection, HandshakeError> {
+) -> Result<Option<Connection>, HandshakeError> {
     let shake = async {
-        let mut stream = TcpStream::connect(address).await?;
+        let mut stream = tokio::select! {
+            biased;
+            _ = place.changed() => return Ok(None),
+            stream = TcpStream::connect(address) => stream?,
+        };
+        // From here on it is a connection, of which either end may have been told that it stands.
         stream.set_nodelay(true)?;
         let admitted = handshake::call(&mut stream, peer.node, inbox).await?;
-        Ok::<_, HandshakeError>((stream, admitted))
+        Ok::<_, HandshakeError>(Some((stream, admitted)))
     };
-    let (stream, inbox) =
-        timeout(shared.config.handshake_within, shake).await.map_err(|_| HandshakeError::Late)??;
-    let claim = Some(peer.queue.claim());
-    Ok(Connection { stream, inbox, claim, config: Arc::clone(&shared.config) })
+    let met = timeout(shared.config.handshake_within, shake).await.map_err(|_| HandshakeError::Late)??;
+    Ok(met.map(|(stream, inbox)| {
+        let claim = Some(peer.queue.claim());
+        Connection { stream, inbox, claim, config: Arc::clone(&shared.config) }
+    }))
 }
 
 async fn cut_off(mut place: watch::Receiver<Place>) {

@@ -25,6 +25,10 @@
 //! connection that it made. Each connection begins with a magic, both identities and both verdicts; then come frames of
 //! length, CRC-32 and MessagePack. All that is queued for a peer goes out in one `write`.
 //!
+//! Whom it calls follows the membership ([`Transport::learn_addresses`]): a node that a book names at `host:port` is called
+//! there, and one that a later book leaves out is called no more. It may still call; then it is answered as one
+//! whose address is not known. No more than [`Config::peers_max`] nodes are called.
+//!
 //! A peer that vanishes without a word is noticed within [`Config::idle_after`] (3 s): silent connections carry a
 //! ping each second, both ways. What was queued for a peer is lost when an attempt to reach it fails.
 //!
@@ -156,7 +160,8 @@ impl Tcp {
         self.local_addr
     }
 
-    /// Calls `node` at `address` from now on; of a node that is known already, changes the address for the next call.
+    /// Calls `node` at `address` from now on; of a node that is known already, changes the address for the next call. So does
+    /// a later book ([`Transport::learn_addresses`]) that names it. Beyond [`Config::peers_max`] it is not called.
     pub fn add_peer(&self, node: NodeId, address: impl Into<String>) {
         if !self.shared.peers.set_address(node, &address.into()) {
             tracing::warn!(to = %node, peers_max = self.shared.config.peers_max, "too many peers: one is not called");
