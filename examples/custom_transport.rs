@@ -323,9 +323,13 @@ impl Sockets {
         self.directory.path().join(format!("{}/{node}.socket", self.worlds))
     }
 
+    /// Some peers are given from the start, as for the first contact; a book names all.
     fn transport(&self, node: NodeId) -> Arc<dyn Transport> {
-        let peers = self.nodes.iter().map(|peer| (*peer, self.path(*peer)));
-        Arc::new(UnixTransport::new(node, self.path(node), peers))
+        let before = self.nodes.iter().filter(|peer| **peer < node);
+        let transport =
+            UnixTransport::new(node, self.path(node), before.map(|peer| (*peer, self.path(*peer))));
+        transport.learn_addresses(&self.nodes.iter().map(|peer| (*peer, self.address(*peer))).collect());
+        Arc::new(transport)
     }
 }
 

@@ -274,3 +274,78 @@ impl Drop for Calling {
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    const TWO: NodeId = NodeId::new(2);
+
+    fn peers(peers_max: usize) -> Arc<Peers> {
+        Arc::new(Peers::new(Arc::new(Config::default().peers_max(peers_max))))
+    }
+
+    fn book(nodes: impl IntoIterator<Item = u64>) -> BTreeMap<NodeId, String> {
+        nodes.into_iter().map(|node| (NodeId::new(node), format!("10.0.0.1:{node}"))).collect()
+    }
+
+    fn to_call(peers: &Arc<Peers>) -> Vec<Calling> {
+        peers.to_call().now_or_never().unwrap_or_default()
+    }
+
+    #[test]
+    fn each_peer_is_given_out_to_be_called_once_and_this_node_never() {
+        let peers = peers(10);
+        peers.learn(&book([1, 2]));
+        peers.set_local(NodeId::new(1));
+        let first = to_call(&peers);
+        peers.learn(&book([1, 2, 3]));
+        let second = to_call(&peers);
+        let called: Vec<_> = first.iter().chain(&second).map(|calling| calling.peer().node.get()).collect();
+        assert_eq!(called, [2, 3]);
+        peers.learn(&book([1, 2, 3]));
+        assert!(peers.to_call().now_or_never().is_none(), "nothing has changed");
+    }
+
+    #[test]
+    fn a_peer_that_comes_back_while_its_last_call_ends_is_called_anew() {
+        let peers = peers(10);
+        peers.learn(&book([2]));
+        let last = to_call(&peers);
+        peers.learn(&book([]));
+        peers.learn(&book([2]));
+        assert!(to_call(&peers).is_empty(), "it is called still");
+        drop(last);
+        assert_eq!(to_call(&peers).len(), 1);
+    }
+
+    #[test]
+    fn books_without_end_leave_no_trace_of_those_who_left() {
+        let peers = peers(3);
+        peers.learn(&book([500, 501]));
+        let called = to_call(&peers);
+        for first in 1..100 {
+            peers.learn(&book(first..first + 10));
+            let held = peers.read().values().filter(|known| known.holds_place()).count();
+            assert_eq!(held, 3);
+        }
+        assert_eq!(peers.read().len(), 5, "two of them until their connections have ended");
+        drop(called);
+        assert_eq!(peers.read().len(), 3);
+        peers.learn(&book([]));
+        assert!(peers.read().is_empty());
+    }
+
+    #[test]
+    fn a_caller_does_not_take_the_queue_of_a_peer_that_was_named_and_reached_meanwhile() {
+        let peers = peers(10);
+        let stranger = peers.claim_for_caller(TWO);
+        assert!(stranger.is_some());
+        peers.learn(&book([2]));
+        assert!(peers.claim_for_caller(TWO).is_none(), "its queue has a connection");
+        drop(stranger);
+        assert!(peers.claim_for_caller(TWO).is_some(), "until it is reached");
+    }
+}

@@ -266,9 +266,12 @@ async fn a_stranger_is_delivered_and_a_wrong_address_for_it_loses_nothing() {
     let mut two = Node::start(TWO, &[(ONE, one.address())]);
     link(&mut one, &mut two).await;
     arrives(&two, (ONE, &mut one), TWO, 1).await;
-    // More than the receiver and the system take at once: some of it waits here while calls fail.
+    // More than the receiver and the system take: the first part is being written, the second waits while calls fail.
     let message = bulk(100_000);
-    for _ in 0..150 {
+    for number in 0..150 {
+        if number == 120 {
+            tokio::time::sleep(A_WHILE).await;
+        }
         assert_eq!(one.tcp.send(TWO, &message), SendOutcome::Queued);
     }
     one.tcp.learn_addresses(&book([(TWO, NOWHERE)]));
@@ -323,8 +326,8 @@ async fn a_node_that_comes_and_goes_in_every_book_has_one_connection() {
     let named = book([(TWO, &two.address())]);
     one.tcp.learn_addresses(&named);
     link_from(&mut one, (TWO, &mut two)).await;
-    for _ in 0..50 {
-        one.tcp.learn_addresses(&book([]));
+    for other in 100..150 {
+        one.tcp.learn_addresses(&book([(NodeId::new(other), NOWHERE)]));
         tokio::time::sleep(Duration::from_millis(2)).await;
         one.tcp.learn_addresses(&named);
         tokio::time::sleep(Duration::from_millis(2)).await;
