@@ -48,7 +48,7 @@ impl futures::Stream for LeadershipStream {
 }
 
 impl<S: StateMachine> Handle<S> {
-    pub(super) fn new(lines: Lines<S>, config: &Config) -> Self {
+    pub(crate) fn new(lines: Lines<S>, config: &Config) -> Self {
         let command_bytes_max = command_bytes_max(config.batch_bytes_max);
         Self { lines, deadline: config.propose_deadline, command_bytes_max }
     }
@@ -60,6 +60,11 @@ impl<S: StateMachine> Handle<S> {
     /// The same handle with another deadline for its calls than `Config::propose_deadline`.
     pub fn with_deadline(&self, deadline: Duration) -> Self {
         Self { deadline, ..self.clone() }
+    }
+
+    /// How long a call may take.
+    pub(crate) fn deadline(&self) -> Duration {
+        self.deadline
     }
 
     /// Proposes `command`, and answers with the state machine's reply once it is chosen and applied by the leader. Waits for
