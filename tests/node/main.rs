@@ -7,6 +7,7 @@ mod faults;
 mod flooding;
 mod law;
 mod proposing;
+mod services;
 mod starting;
 mod stopping;
 mod throughput;
