@@ -1,7 +1,7 @@
 //! The learner: what is chosen reaches the state machine, in order and without gaps.
 //!
 //! In: what the acceptor knows to be chosen; chosen values that peers send. Out: deliveries, one slot after the other;
-//! requests for what is missing.
+//! requests for what is missing, and, on a node that has just joined, for where the log begins.
 //! Invariants: N1 a slot is delivered once per life of the learner, after every slot below it.
 //! Knows nothing of: ids, quorums, leaders.
 
@@ -28,6 +28,8 @@ pub struct Learner {
     /// How far a peer is known, or said, to have learned.
     target: Slot,
     links: BTreeSet<NodeId>,
+    /// The own log knows the first membership; before that nothing can be learned.
+    introduced: bool,
     request: Option<Request>,
     /// Values were handed to the acceptor; the next request waits until it has them, but no longer than this.
     storing: Option<Time>,
@@ -52,6 +54,7 @@ impl Learner {
             replaying: None,
             target: Slot::ZERO,
             links: BTreeSet::new(),
+            introduced: false,
             request: None,
             storing: None,
             armed: None,
@@ -78,7 +81,22 @@ impl Learner {
             LearnerInput::Message { from, message: Message::Chosen { first, values, chosen_through } } => {
                 self.on_chosen(now, from, first, values, chosen_through, out);
             }
+            LearnerInput::Message { from, message: Message::Base { base } } => {
+                self.forget_request(from);
+                if !self.introduced {
+                    out.push(Effect::Local(Local::Acceptor(AcceptorInput::Install { base: *base })));
+                }
+            }
             LearnerInput::Message { .. } => {}
+            LearnerInput::Briefing(briefing) => {
+                self.introduced = briefing.memberships.is_some();
+                self.fetch(now, None, out);
+            }
+            LearnerInput::Begin { base } => {
+                self.replaying = None;
+                self.learned = self.learned.max(base.through);
+                self.fetch(now, None, out);
+            }
             LearnerInput::LinkUp { peer } => {
                 self.links.insert(peer);
                 self.fetch(now, Some(peer), out);
@@ -174,14 +192,19 @@ impl Learner {
 
     /// Asks a peer for the next chunk, if this node is known to lag and nothing is on its way.
     fn fetch(&mut self, now: Time, peer: Option<NodeId>, out: &mut Vec<Effect>) {
-        if self.target <= self.learned || self.request.is_some() || self.storing.is_some() {
+        let lags = self.target > self.learned || !self.introduced;
+        if !lags || self.request.is_some() || self.storing.is_some() {
             return;
         }
         let Some(peer) = peer.filter(|peer| *peer != self.me).or_else(|| self.any_link()) else { return };
         let expires = now + self.limits.catch_up_timeout;
         self.request = Some(Request { peer, expires });
         let bytes_max = u32::try_from(self.limits.catch_up_bytes_max).unwrap_or(u32::MAX);
-        let message = Message::CatchUp { from: self.learned.next(), bytes_max };
+        let message = if self.introduced {
+            Message::CatchUp { from: self.learned.next(), bytes_max }
+        } else {
+            Message::AskBase { above: Slot::ZERO }
+        };
         out.push(Effect::Send { to: peer, message, after: None });
     }
 
