@@ -339,7 +339,7 @@ impl Acceptor {
         }
         out.push(Effect::Local(Local::Election(ElectionInput::Heard { id })));
         self.on_watermark(from, id, watermark, out);
-        if self.log.abstains().is_none() {
+        if self.votes() {
             let message = Message::HeartbeatAck { id, pulse, durable_through: self.durable_through };
             out.push(Effect::Send { to: from, message, after: None });
         }

@@ -176,6 +176,8 @@ impl Proposer {
             governing.meets_every_phase1_quorum(&holding)
         };
         let held = full.iter().map(|(_, through)| *through).filter(is_held).max().unwrap_or_default();
+        // Above what this leader has learned another membership may be in force.
+        let held = held.min(self.chosen_through);
         if held > led.changing.held_through {
             led.changing.held_through = held;
             out.push(Effect::Local(Local::Election(ElectionInput::Held { through: held })));

@@ -259,13 +259,18 @@ impl Proposer {
             }
             Phase::Leading(led) if led.leading.id() == id => {
                 led.leading.gather(from, chosen_through, page);
-                if let Some((through, peer)) = led.leading.behind(self.chosen_through) {
-                    self.tell_behind(peer, through, out);
-                }
+                self.learn_first(out);
                 self.advance(now, out);
                 self.look_at_reads(now, out);
             }
             _ => {}
+        }
+    }
+
+    /// A promise says that more is chosen than this leader has learned: that comes first (1.5).
+    fn learn_first(&self, out: &mut Vec<Effect>) {
+        if let Some((through, peer)) = self.led().and_then(|led| led.leading.behind(self.chosen_through)) {
+            self.tell_behind(peer, through, out);
         }
     }
 
@@ -497,6 +502,7 @@ impl Proposer {
                 let stalled = led.leading.is_stalled(now, self.limits.open_slot_age_max);
                 out.push(Effect::Local(Local::Election(ElectionInput::Stalled(stalled))));
                 self.resend(now, out);
+                self.learn_first(out);
                 self.advance(now, out);
                 self.confirm_again(now, out);
             }
