@@ -228,7 +228,7 @@ fn a_waiting_client_writes_nothing_to_the_log_while_the_lock_is_held() {
         pause(Duration::from_millis(1500)).await;
         assert_eq!(cluster.any().status().await.unwrap().chosen_through, before);
         guard.release().await.unwrap();
-        waiting.await.unwrap().unwrap();
+        waiting.await.unwrap().unwrap().release().await.unwrap();
     });
 }
 
