@@ -252,11 +252,11 @@ impl<S: StateMachine> Calls<S> {
     /// What became of an operator's call here, or at the leader.
     fn admin_done(&mut self, ticket: u64, outcome: AdminOutcome, out: &mut Vec<Effect>) {
         let Some(call) = self.calls.get(&ticket) else { return };
-        let asks_again = match (&call.kind, &outcome) {
-            (Kind::Admin { .. }, AdminOutcome::NotLeader(_)) => true,
-            (Kind::Admin { call: AdminCall::Change(_), .. }, AdminOutcome::Unknown) => true,
-            _ => false,
-        };
+        let asks_again = matches!(
+            (&call.kind, &outcome),
+            (Kind::Admin { .. }, AdminOutcome::NotLeader(_))
+                | (Kind::Admin { call: AdminCall::Change(_), .. }, AdminOutcome::Unknown)
+        );
         if asks_again {
             // Not at once: who leads is not settled.
             return self.pause(ticket);

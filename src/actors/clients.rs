@@ -4,10 +4,12 @@
 //! serials that nobody waits for any more (12.2).
 
 use super::learner::EXPIRY;
-use super::waiter::{Outcome, Place, UNKNOWN, Waiter, forward_answer};
+use super::state::Taken;
+use super::waiter::{Place, UNKNOWN, Waiter, forward_answer};
 use super::wires::{LearnerMail, Wires};
-use crate::codec;
-use crate::multi::{BatchBuilder, BatchId, Effect, ForwardOutcome, Message, Origin, ProposerState};
+use crate::multi::{
+    BatchBuilder, BatchId, Effect, ForwardOutcome, Message, Origin, ProposerState, Request, Tag,
+};
 use crate::node::{NotLeaderReason, ProposeError, StateMachine};
 use crate::paxos::NodeId;
 use crate::timer::Time;
@@ -31,8 +33,15 @@ pub(super) struct Clients<S: StateMachine> {
 
 struct Command<S: StateMachine> {
     bytes: Bytes,
+    request: Request,
     origin: Option<Origin>,
     waiter: Waiter<S>,
+}
+
+impl<S: StateMachine> Command<S> {
+    fn tag(&self) -> Tag {
+        Tag::new(self.request, self.origin)
+    }
 }
 
 struct Forwarded<S: StateMachine> {
@@ -58,10 +67,17 @@ impl<S: StateMachine> Clients<S> {
     // ---------------------------------------------------------------- commands
 
     /// A client of this node.
-    pub(super) fn call(&mut self, now: Time, bytes: Bytes, patience: Duration, mut waiter: Waiter<S>) {
+    pub(super) fn call(
+        &mut self,
+        now: Time,
+        request: Request,
+        bytes: Bytes,
+        patience: Duration,
+        mut waiter: Waiter<S>,
+    ) {
         waiter.expires = now + patience;
         self.look_at(waiter.expires + EXPIRY);
-        self.commands.push_back(Command { bytes, origin: None, waiter });
+        self.commands.push_back(Command { bytes, request, origin: None, waiter });
     }
 
     /// A command that another node forwards; taken only while this node leads or is about to.
@@ -69,8 +85,7 @@ impl<S: StateMachine> Clients<S> {
         &mut self,
         now: Time,
         from: NodeId,
-        origin: Origin,
-        bytes: Bytes,
+        (origin, request, bytes): (Origin, Request, Bytes),
         state: ProposerState,
         out: &mut Vec<Effect>,
     ) {
@@ -96,7 +111,7 @@ impl<S: StateMachine> Clients<S> {
         let expires = now + config.propose_deadline;
         self.look_at(expires + EXPIRY);
         let waiter = Waiter::peer(from, origin.serial, place, expires);
-        self.commands.push_back(Command { bytes, origin: Some(origin), waiter });
+        self.commands.push_back(Command { bytes, request, origin: Some(origin), waiter });
         self.of_peers += 1;
     }
 
@@ -113,10 +128,10 @@ impl<S: StateMachine> Clients<S> {
         let mut waiters = Vec::with_capacity(self.commands.len().min(commands_max));
         while batch.commands() < commands_max
             && let Some(next) = self.commands.front()
-            && batch.size() + BatchBuilder::cost(next.bytes.len(), next.origin.is_some()) <= bytes_max
+            && batch.size() + BatchBuilder::cost(next.bytes.len(), &next.tag()) <= bytes_max
             && let Some(mut command) = self.commands.pop_front()
         {
-            batch.push(command.origin, &command.bytes);
+            batch.push(&command.tag(), &command.bytes);
             self.of_peers -= usize::from(command.origin.is_some());
             command.waiter.handed = true;
             waiters.push(command.waiter);
@@ -161,7 +176,7 @@ impl<S: StateMachine> Clients<S> {
         let board = &self.wires.board;
         let serial = board.forward.get() + 1;
         board.forward.set(serial);
-        let Command { bytes, mut waiter, .. } = command;
+        let Command { bytes, request, mut waiter, .. } = command;
         waiter.handed = true;
         self.forwarded.insert(serial, Forwarded { to, bytes: bytes.len(), waiter });
         let first = self.forwarded.first_key_value().map_or(serial, |(first, _)| *first);
@@ -171,7 +186,8 @@ impl<S: StateMachine> Clients<S> {
             serial,
             answered_through: first - 1,
         };
-        out.push(Effect::Send { to, message: Message::Forward { origin, command: bytes }, after: None });
+        let message = Message::Forward { origin, request, command: bytes };
+        out.push(Effect::Send { to, message, after: None });
     }
 
     /// What became of a command that was forwarded.
@@ -186,20 +202,21 @@ impl<S: StateMachine> Clients<S> {
             return;
         }
         let Some(mut forwarded) = self.forwarded.remove(&serial) else { return };
-        let outcome: Outcome<S> = match outcome {
-            ForwardOutcome::Applied(reply) => codec::decode(&reply).map_err(|_| UNKNOWN),
-            ForwardOutcome::Malformed => Err(ProposeError::Malformed),
-            ForwardOutcome::TooLarge => Err(ProposeError::TooLarge {
+        let taken = match outcome {
+            ForwardOutcome::Applied(reply) => Taken::Known(reply),
+            ForwardOutcome::SessionOpened(session) => Taken::Opened(session),
+            ForwardOutcome::Malformed => Taken::Refused(ProposeError::Malformed),
+            ForwardOutcome::SessionExpired => Taken::Refused(ProposeError::SessionExpired),
+            ForwardOutcome::SerialAnswered => Taken::Refused(ProposeError::SerialAnswered),
+            ForwardOutcome::SerialTooFar => Taken::Refused(ProposeError::SerialTooFar),
+            ForwardOutcome::TooLarge => Taken::Refused(ProposeError::TooLarge {
                 bytes: forwarded.bytes,
                 bytes_max: command_bytes_max(self.wires.config.batch_bytes_max),
             }),
             // It was in a forwarded frame: nothing less is certain (12.1).
-            _ => Err(UNKNOWN),
+            _ => Taken::Refused(UNKNOWN),
         };
-        match outcome {
-            Ok(reply) => forwarded.waiter.answer(reply, out),
-            Err(error) => forwarded.waiter.fail(error, out),
-        }
+        forwarded.waiter.settle(taken, out);
     }
 
     /// The node that commands were forwarded to is gone, and its answers with it: their outcome is unknown.
@@ -265,8 +282,8 @@ fn never_sent(state: ProposerState, hint: Option<NodeId>, formed: bool) -> Propo
     }
 }
 
-/// The longest command that fits a batch by itself, forwarded or not.
+/// The longest command that fits a batch by itself, forwarded or not, in a session or not.
 pub(crate) fn command_bytes_max(batch_bytes_max: usize) -> usize {
     let id = BatchId { node: NodeId::new(0), incarnation: 0, serial: 0 };
-    batch_bytes_max.saturating_sub(BatchBuilder::new(id).size() + BatchBuilder::cost(0, true))
+    batch_bytes_max.saturating_sub(BatchBuilder::new(id).size() + BatchBuilder::cost_max(0))
 }

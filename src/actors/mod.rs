@@ -136,6 +136,7 @@ pub(crate) async fn launch<S: StateMachine>(setup: Setup<S>) -> Result<Lines<S>,
         shared: Arc::clone(&shared),
         board: Board::default(),
         writing: Default::default(),
+        first_memberships: Default::default(),
         forwarded: Arc::default(),
     });
     let roster = Roster {

@@ -52,9 +52,9 @@ impl<S: StateMachine> ProposerActor<S> {
     fn message(&mut self, from: NodeId, message: Message) {
         let out = &mut self.desk.effects;
         match message {
-            Message::Forward { origin, command } => {
-                let state = self.role.state();
-                self.clients.forwarded_here(self.desk.now, from, origin, command, state, out);
+            Message::Forward { origin, request, command } => {
+                let (state, asked) = (self.role.state(), (origin, request, command));
+                self.clients.forwarded_here(self.desk.now, from, asked, state, out);
             }
             Message::ForwardAnswer { serial, outcome } => {
                 self.clients.forward_answered(from, serial, outcome, out);
@@ -129,8 +129,8 @@ impl<S: StateMachine> Part for ProposerActor<S> {
 
     fn receive(&mut self, mail: ProposerMail<S>) {
         match mail {
-            ProposerMail::Call { command, patience, waiter } => {
-                self.clients.call(self.desk.now, command, patience, waiter);
+            ProposerMail::Call { request, command, patience, waiter } => {
+                self.clients.call(self.desk.now, request, command, patience, waiter);
             }
             ProposerMail::Input(input, held) => {
                 self.input(input);

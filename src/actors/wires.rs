@@ -6,7 +6,7 @@ use super::carry_out::Writing;
 use super::waiter::{AdminError, ReadCall, Waiter};
 use crate::multi::{
     AbstainReason, AcceptorInput, AdminCall, AdminOutcome, ElectionInput, Event, Identity, LearnerInput,
-    Limits, Local, Membership, ProposerInput, ProposerState, Refusal, Role, Slot,
+    Limits, Local, Membership, Memberships, ProposerInput, ProposerState, Refusal, Request, Role, Slot,
 };
 use crate::node::shared::Shared;
 use crate::node::{Config, SnapshotError, StateMachine, Status, StopCause};
@@ -26,8 +26,9 @@ use std::time::Duration;
 /// What reaches the proposer.
 pub(crate) enum ProposerMail<S: StateMachine> {
     Input(ProposerInput, Option<Held>),
-    /// A client's command.
+    /// A client's command, or its wish for a session.
     Call {
+        request: Request,
         command: Bytes,
         patience: Duration,
         waiter: Waiter<S>,
@@ -153,6 +154,8 @@ pub(super) struct Wires<S: StateMachine> {
     pub(super) board: Board,
     /// The append under way. It outlives the acceptor: nobody may recover before it has ended (11.6).
     pub(super) writing: RefCell<Option<Writing>>,
+    /// As of the first slot, for a learner that is built anew and applies the log from there.
+    pub(super) first_memberships: RefCell<Option<Memberships>>,
     /// Forwarded commands of other nodes under way here.
     pub(super) forwarded: Arc<AtomicUsize>,
 }

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 use synod::multi::Role;
 use synod::storage::StorageError;
-use synod::{ProposeError, ReadError, StopCause};
+use synod::{ProposeError, StopCause};
 
 #[test]
 fn when_the_leader_is_gone_another_one_takes_over_with_all_that_was_answered() {

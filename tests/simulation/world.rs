@@ -11,7 +11,7 @@ use synod::multi::{
     Acceptor, AcceptorInput, AdminCall, AdminOutcome, Answer, Batch, BatchBuilder, BatchId, Change,
     ClusterId, DiskId, Effect, Event as NodeEvent, Identity, Jitter, Learner, Limits, Local, Member,
     MemberKind, Membership, Message, Owner, Proposer, ProposerInput, ProposerState, ProtocolRange, Role,
-    Sequence, Slot, Time, Value,
+    Sequence, Slot, Tag, Time, Value,
 };
 use synod::paxos::NodeId;
 
@@ -718,7 +718,7 @@ impl World {
                 let counter = machine.disk.incarnations.len() as u64;
                 let batch = BatchId { node: id, incarnation: counter, serial: machine.batches };
                 let mut builder = BatchBuilder::new(batch);
-                builder.push(None, &self.seed.to_le_bytes());
+                builder.push(&Tag::Plain, &self.seed.to_le_bytes());
                 let input = Local::Proposer(ProposerInput::Propose { batch: builder.finish() });
                 self.with(id, |node, now, out| node.step(now, input, out));
             }

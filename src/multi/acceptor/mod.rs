@@ -412,8 +412,9 @@ impl Acceptor {
 
     fn on_persisted(&mut self, sequence: Sequence, out: &mut Vec<Effect>) {
         self.durable = self.durable.max(sequence);
-        while let Some((_, through)) = self.learned_at.pop_front_if(|(at, _)| *at <= self.durable) {
+        while let Some((_, through)) = self.learned_at.front().copied().filter(|(at, _)| *at <= self.durable) {
             self.durable_through = through;
+            self.learned_at.pop_front();
         }
         self.based(out);
         self.ask_storage(out);
