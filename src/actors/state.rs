@@ -180,3 +180,72 @@ impl<S: StateMachine> State<S> {
         Ok((head, Self { machine: Box::new(machine), origins, sessions, memberships }))
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::multi::ClusterId;
+
+    /// Counts what it applies.
+    #[derive(Debug, PartialEq)]
+    struct Count(u64);
+
+    impl StateMachine for Count {
+        type Command = u64;
+        type Reply = u64;
+
+        fn apply(&mut self, _at: Position, command: u64) -> u64 {
+            self.0 += command;
+            self.0
+        }
+
+        fn snapshot(&self) -> Snapshot {
+            Snapshot::of(self.0)
+        }
+
+        fn restore(&mut self, mut snapshot: SnapshotReader<'_>) -> Result<(), RestoreError> {
+            self.0 = snapshot.decode()?;
+            Ok(())
+        }
+    }
+
+    fn at(slot: u64) -> Position {
+        Position { slot: Slot::new(slot), index: 0 }
+    }
+
+    // protocol 5.1 and 12.4, scenario M7
+    #[test]
+    fn a_restored_state_answers_a_repeat_from_before_its_snapshot_and_applies_it_no_second_time() {
+        let memberships = Memberships::bootstrap(Membership::voters([(NodeId::new(1), "")]).unwrap());
+        let mut state = State::new(Count(0), Some(memberships.clone()));
+        assert!(matches!(state.take(at(1), Tag::OpenSession(None), &[]), Taken::Opened(_)));
+        let session = SessionId { slot: Slot::FIRST, index: 0 };
+        let stamp = SessionStamp { session, serial: 1, answered_through: 0 };
+        let five = codec::encode(&5_u64).unwrap();
+        assert!(matches!(state.take(at(2), Tag::InSession(stamp), &five), Taken::Kept(5, _)));
+
+        let cluster = ClusterId::new("state").unwrap();
+        let head = SnapshotHead { cluster, epoch: 0, through: Slot::new(2), memberships };
+        let mut bytes = Vec::new();
+        state.snapshot(head.clone()).write(&mut bytes).unwrap();
+        let (found, mut restored) = State::restore(Count(0), &mut bytes.as_slice()).unwrap();
+        assert_eq!((found, restored.machine()), (head, &Count(5)));
+        let repeat = restored.take(at(3), Tag::InSession(stamp), &five);
+        assert!(matches!(repeat, Taken::Known(reply) if codec::decode::<u64>(&reply).unwrap() == 5));
+        assert_eq!(restored.machine(), &Count(5));
+    }
+
+    #[test]
+    fn a_snapshot_that_ends_early_is_refused() {
+        let state = State::new(Count(7), None);
+        let memberships = Memberships::bootstrap(Membership::voters([(NodeId::new(1), "")]).unwrap());
+        let cluster = ClusterId::new("state").unwrap();
+        let head = SnapshotHead { cluster, epoch: 0, through: Slot::ZERO, memberships };
+        let mut bytes = Vec::new();
+        state.snapshot(head).write(&mut bytes).unwrap();
+        for length in 0..bytes.len() {
+            assert!(State::restore(Count(0), &mut &bytes[..length]).is_err(), "{length} bytes");
+        }
+    }
+}
