@@ -25,6 +25,7 @@
 mod acceptor;
 mod alarm;
 mod arrivals;
+mod calls;
 mod carry_out;
 mod clients;
 mod heartbeat;
