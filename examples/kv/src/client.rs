@@ -1,6 +1,6 @@
 //! The client: calls a node over connections that it keeps open.
 
-use crate::http::StatusBody;
+use crate::http::status::StatusBody;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::header::{ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
