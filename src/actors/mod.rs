@@ -183,6 +183,7 @@ fn supervisor<S: StateMachine>(
         pings: VecDeque::new(),
         next_ping: now,
         healthy: true,
+        disk_well: true,
         end: End::Open,
     }
 }

@@ -186,6 +186,7 @@ impl<S: StateMachine> State<S> {
 mod tests {
     use super::*;
     use crate::multi::ClusterId;
+    use crate::paxos::NodeId;
 
     /// Counts what it applies.
     #[derive(Debug, PartialEq)]

@@ -6,6 +6,7 @@ mod failing;
 mod faults;
 mod flooding;
 mod law;
+mod operating;
 mod proposing;
 mod services;
 mod starting;

@@ -412,7 +412,8 @@ impl Acceptor {
 
     fn on_persisted(&mut self, sequence: Sequence, out: &mut Vec<Effect>) {
         self.durable = self.durable.max(sequence);
-        while let Some((_, through)) = self.learned_at.front().copied().filter(|(at, _)| *at <= self.durable) {
+        while let Some((_, through)) = self.learned_at.front().copied().filter(|(at, _)| *at <= self.durable)
+        {
             self.durable_through = through;
             self.learned_at.pop_front();
         }
