@@ -7,8 +7,9 @@
 //! # Why a lock without a fencing token is not safe
 //!
 //! A holder may die, so a lock must have a time-out. A holder may also be only slow: stopped by the garbage collector, by a
-//! page that comes from a slow disk, by the system's scheduler, or with a packet that the network holds back. Then it acts on a lock that it
-//! has lost, and nothing that it could ask before acting would help, since the pause may come after the answer:
+//! page that comes from a slow disk, by the system's scheduler, or with a packet that the network holds back. Then it
+//! acts on a lock that it has lost, and nothing that it could ask before acting would help, since the pause may come after
+//! the answer:
 //!
 //! ```text
 //!             lock service            A                       B                resource
@@ -25,8 +26,8 @@
 //! ```
 //!
 //! No lock service can prevent the last arrow. The resource can refuse it: it keeps the highest token that it has seen,
-//! along with its data, and refuses a lower one. The token is a counter in the replicated state, one per acquisition (protocol 12.5), so the
-//! resource need not ask anybody. Chubby hands out such numbers as *sequencers* (Burrows, *The Chubby lock service for
+//! along with its data, and refuses a lower one. The token is a counter in the replicated state, one per acquisition
+//! (protocol 12.5), so the resource need not ask anybody. Chubby hands out such numbers as *sequencers* (Burrows, *The Chubby lock service for
 //! loosely-coupled distributed systems*, 2006, section 2.4); the argument that a lock with a time-out is not safe without one is
 //! Kleppmann's (*How to do distributed locking*, 2016).
 //!
