@@ -125,7 +125,8 @@ fn table(members: &MembersBody) -> String {
 fn advice(members: &MembersBody) -> Option<String> {
     let voting = members.voting();
     let losses = voting - members.phase2_quorum.max(members.phase1_quorum).min(voting);
-    (voting % 2 == 0)
+    voting
+        .is_multiple_of(2)
         .then(|| format!("{voting} members vote, and may lose {losses}, like {} would", voting - 1))
 }
 
