@@ -112,7 +112,7 @@ impl Learner {
             }
             LearnerInput::LinkDown { peer } => {
                 self.links.remove(&peer);
-                self.known.remove(&peer);
+                self.pass_over(now, peer);
                 self.forget_request(peer);
                 self.fetch(now, out);
             }
@@ -126,7 +126,11 @@ impl Learner {
     /// built anew.
     fn on_wake(&mut self, now: Time, out: &mut Vec<Effect>) {
         self.armed = None;
-        self.request = self.request.filter(|request| request.expires > now);
+        if let Some(late) = self.request.take_if(|request| request.expires <= now)
+            && !self.links.contains(&late.peer)
+        {
+            self.pass_over(now, late.peer);
+        }
         self.storing = self.storing.filter(|expires| *expires > now);
         if self.replaying.is_some_and(|expires| expires <= now) {
             self.replaying = None;
@@ -205,6 +209,12 @@ impl Learner {
         let known = self.known.entry(peer).or_default();
         *known = (*known).max(through);
         self.bound_known();
+    }
+
+    /// `peer` is not there; others may have what it had.
+    fn pass_over(&mut self, now: Time, peer: NodeId) {
+        self.known.remove(&peer);
+        self.probe = now;
     }
 
     fn bound_known(&mut self) {
