@@ -1,18 +1,17 @@
-//! The proposer's clients: the commands that are not proposed yet, those forwarded to the leader, and the reads that wait
-//! for the leader's mark.
+//! The proposer's clients: the commands that are not proposed yet, and those forwarded to the leader.
 //!
 //! Invariants: K1 a command is handed over (proposed or forwarded) at most once (12.1). K2 `answered_through` covers only
 //! serials that nobody waits for any more (12.2).
 
 use super::learner::EXPIRY;
 use super::state::Taken;
-use super::waiter::{Place, ReadCall, UNKNOWN, Waiter, forward_answer};
+use super::waiter::{Place, UNKNOWN, Waiter, forward_answer};
 use super::wires::{LearnerMail, Wires};
 use crate::multi::{
-    BatchBuilder, BatchId, Effect, ForwardOutcome, Message, Origin, ProposerState, Request, Slot, Tag,
+    BatchBuilder, BatchId, Effect, ForwardOutcome, Message, Origin, ProposerState, Request, Tag,
 };
-use crate::node::{NotLeaderReason, ProposeError, ReadError, StateMachine};
-use crate::paxos::{NodeId, ProposalId};
+use crate::node::{NotLeaderReason, ProposeError, StateMachine};
+use crate::paxos::NodeId;
 use crate::timer::Time;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -28,8 +27,6 @@ pub(super) struct Clients<S: StateMachine> {
     of_peers: usize,
     /// By serial.
     forwarded: BTreeMap<u64, Forwarded<S>>,
-    reads: BTreeMap<u64, Read<S>>,
-    requests: u64,
     /// When the first of those who wait may have waited long enough, or the next question is due.
     next_look: Option<Time>,
 }
@@ -53,22 +50,9 @@ struct Forwarded<S: StateMachine> {
     waiter: Waiter<S>,
 }
 
-struct Read<S> {
-    call: ReadCall<S>,
-    asked: Option<(NodeId, Time)>,
-}
-
 impl<S: StateMachine> Clients<S> {
     pub(super) fn new(wires: Rc<Wires<S>>) -> Self {
-        Self {
-            wires,
-            commands: VecDeque::new(),
-            of_peers: 0,
-            forwarded: BTreeMap::new(),
-            reads: BTreeMap::new(),
-            requests: 0,
-            next_look: None,
-        }
+        Self { wires, commands: VecDeque::new(), of_peers: 0, forwarded: BTreeMap::new(), next_look: None }
     }
 
     /// When to call [`Clients::look`] again.
@@ -246,57 +230,6 @@ impl<S: StateMachine> Clients<S> {
         });
     }
 
-    // ---------------------------------------------------------------- reads
-
-    /// A read at the leader's mark.
-    pub(super) fn read(&mut self, now: Time, mut call: ReadCall<S>) {
-        call.expires = now + call.patience;
-        self.look_at(call.expires + EXPIRY);
-        self.requests += 1;
-        self.reads.insert(self.requests, Read { call, asked: None });
-    }
-
-    /// Gets the mark for the reads that have none: the own one while leading, else the leader's.
-    pub(super) fn ask_marks(&mut self, now: Time, mark: Option<(ProposalId, Slot)>, out: &mut Vec<Effect>) {
-        if let Some((_, at)) = mark {
-            while let Some((_, Read { call, .. })) = self.reads.pop_first() {
-                self.serve_at(at, None, call);
-            }
-            return;
-        }
-        if self.reads.is_empty() {
-            return;
-        }
-        let Some(to) = self.wires.other_leader() else { return };
-        let again = self.wires.limits.resend;
-        for (request, read) in &mut self.reads {
-            let waits = read.asked.is_some_and(|(asked, at)| asked == to && now.since(at) < again);
-            if !waits {
-                read.asked = Some((to, now));
-                let message = Message::ReadMark { request: *request };
-                out.push(Effect::Send { to, message, after: None });
-            }
-        }
-        self.look_at(now + again);
-    }
-
-    /// The leader's answer; an old leader's counts no less, since it was asked by this very request.
-    pub(super) fn mark_answered(&mut self, from: NodeId, request: u64, mark: Option<(ProposalId, Slot)>) {
-        let Some(read) = self.reads.get_mut(&request) else { return };
-        if read.asked.is_none_or(|(asked, _)| asked != from) {
-            return;
-        }
-        let Some((_, at)) = mark else { return };
-        if let Some(Read { call, .. }) = self.reads.remove(&request) {
-            self.serve_at(at, Some(from), call);
-        }
-    }
-
-    fn serve_at(&self, at: Slot, leader: Option<NodeId>, call: ReadCall<S>) {
-        // The learner's queue is closed only when the node is over.
-        let _ = self.wires.learner.unbounded_send(LearnerMail::Read { at, leader, call });
-    }
-
     // ---------------------------------------------------------------- time
 
     /// Somebody waits for a credit: the node's clock runs for them, too.
@@ -334,16 +267,6 @@ impl<S: StateMachine> Clients<S> {
             }
             waits
         });
-        let over =
-            self.reads.iter().filter(|(_, read)| read.call.expires <= now).map(|(request, _)| *request);
-        for request in over.collect::<Vec<_>>() {
-            if let Some(Read { call, asked }) = self.reads.remove(&request) {
-                let error =
-                    if asked.is_some() { ReadError::Deadline } else { ReadError::NoLeader { hint: leader } };
-                call.serve(Err(error));
-            }
-        }
-        self.reads.values().for_each(|read| expect(read.call.expires));
         if let Some(next) = next {
             self.look_at(next + EXPIRY);
         }

@@ -10,11 +10,13 @@ use super::wires::{Fate, HeartbeatMail, LearnerMail, Receiver, Wires};
 use crate::multi::{Batch, Briefing, Effect, Learner, LearnerInput, Role, Slot, Value};
 use crate::node::{NotLeaderReason, Position, ProposeError, ReadError, SnapshotError, StateMachine};
 use crate::paxos::NodeId;
+use crate::storage::StorageError;
 use crate::timer::Time;
 use actix::{Actor, AsyncContext, Context};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Context as Task;
 use std::time::Duration;
 
@@ -209,7 +211,11 @@ impl<S: StateMachine> Part for LearnerActor<S> {
                 }
                 self.read(at, leader, call);
             }
-            LearnerMail::Snapshot(reply) => drop(reply.send(Err(SnapshotError::InProgress))),
+            LearnerMail::Snapshot(reply) => {
+                let error = SnapshotError::Failed(Arc::new(StorageError::NoSnapshot));
+                // Whoever asked may have gone.
+                let _ = reply.send(Err(error));
+            }
             LearnerMail::Ping => self.desk.wires.pong(Role::Learner),
             LearnerMail::Panic => panic_as_asked(),
         }

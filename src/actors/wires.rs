@@ -179,6 +179,10 @@ pub(super) struct Board {
     pub(super) batch: Cell<u64>,
     /// The serial of the newest forwarded command: likewise.
     pub(super) forward: Cell<u64>,
+    /// When the append under way began.
+    pub(super) writing_since: Cell<Option<Time>>,
+    /// When an append was last seen to take longer than the disk may.
+    pub(super) stalled_at: Cell<Option<Time>>,
     /// The node is over: every role stops.
     pub(super) over: Cell<bool>,
 }
@@ -218,6 +222,16 @@ impl<S: StateMachine> Wires<S> {
     pub(super) fn tell(&self, mail: HeartbeatMail) {
         // It is gone only when the node is.
         let _ = self.heartbeat.unbounded_send(mail);
+    }
+
+    /// Notes whether the append under way takes longer than the disk may, and says whether the disk is well: that is, whether
+    /// none did for ten times as long.
+    pub(super) fn look_at_disk(&self) -> bool {
+        let (now, board, stall) = (self.timer.now(), &self.board, self.config.disk_stall);
+        if board.writing_since.get().is_some_and(|since| now.since(since) > stall) {
+            board.stalled_at.set(Some(now));
+        }
+        board.stalled_at.get().is_none_or(|at| now.since(at) > stall * 10)
     }
 
     /// The role answers.

@@ -349,6 +349,11 @@ impl Memberships {
         self.by_first_slot.range(start..=last.max(start)).map(|(_, membership)| membership)
     }
 
+    /// The first slot that the membership which governs `slot` governs.
+    pub fn governs_from(&self, slot: Slot) -> Slot {
+        self.by_first_slot.range(..=slot).next_back().map_or(Slot::FIRST, |(first, _)| *first)
+    }
+
     /// The first slot that each membership governs.
     pub(super) fn first_slots(&self) -> impl Iterator<Item = Slot> + '_ {
         self.by_first_slot.keys().copied()

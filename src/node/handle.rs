@@ -57,7 +57,7 @@ impl futures::Stream for LeadershipStream {
 }
 
 impl<S: StateMachine> Handle<S> {
-    pub(super) fn new(lines: Lines<S>, config: &Config) -> Self {
+    pub(crate) fn new(lines: Lines<S>, config: &Config) -> Self {
         let command_bytes_max = command_bytes_max(config.batch_bytes_max);
         let Config { propose_deadline: deadline, trust_clocks, .. } = *config;
         Self { lines, deadline, command_bytes_max, trust_clocks }
@@ -70,6 +70,11 @@ impl<S: StateMachine> Handle<S> {
     /// The same handle with another deadline for its calls than `Config::propose_deadline`.
     pub fn with_deadline(&self, deadline: Duration) -> Self {
         Self { deadline, ..self.clone() }
+    }
+
+    /// How long a call may take.
+    pub(crate) fn deadline(&self) -> Duration {
+        self.deadline
     }
 
     /// Proposes `command`, and answers with the state machine's reply once it is chosen and applied by the leader. Waits for
@@ -283,7 +288,7 @@ impl<S: StateMachine> Handle<S> {
     ///
     /// # Errors
     ///
-    /// [`SnapshotError`].
+    /// [`SnapshotError`]; [`SnapshotError::Failed`] where the storage keeps no snapshots, as none does in this version.
     pub async fn snapshot(&self) -> Result<Slot, SnapshotError> {
         let (reply, outcome) = oneshot::channel();
         if self.lines.learner.unbounded_send(LearnerMail::Snapshot(reply)).is_err() {

@@ -4,9 +4,9 @@
 //! the old one had. It fails, holds its flushes and loses them on request; it has no threads and no clock.
 //! Knows nothing of: disks.
 
-use super::{Recovered, Scrubbed, Start, Storage, StorageError};
+use super::{Recovered, Start, Storage, StorageError};
 use crate::multi::{
-    DiskId, Entry, Group, Identity, Incarnation, Log, Membership, Owner, Record, Sequence, Slot, SnapshotId,
+    DiskId, Entry, Group, Identity, Incarnation, Log, Membership, Owner, Record, Sequence, Slot,
 };
 use crate::paxos::{NodeId, ProposalId};
 use async_trait::async_trait;
@@ -298,34 +298,6 @@ impl Storage for MemoryStorage {
             next = slot.next();
         }
         Ok(found)
-    }
-
-    async fn trim(&self, _: Slot, _: Vec<Record>) -> Result<Slot, StorageError> {
-        Err(StorageError::NotOpen)
-    }
-
-    async fn begin_snapshot(&self, _: Slot, _: Option<SnapshotId>) -> Result<u64, StorageError> {
-        Err(StorageError::NotOpen)
-    }
-
-    async fn write_snapshot(&self, _: u64, _: bytes::Bytes) -> Result<(), StorageError> {
-        Err(StorageError::NotOpen)
-    }
-
-    async fn seal_snapshot(&self) -> Result<SnapshotId, StorageError> {
-        Err(StorageError::NotOpen)
-    }
-
-    async fn read_snapshot(&self, _: SnapshotId, _: u64, _: usize) -> Result<bytes::Bytes, StorageError> {
-        Err(StorageError::NotOpen)
-    }
-
-    async fn scrub(&self, _: usize) -> Result<Scrubbed, StorageError> {
-        Err(StorageError::NotOpen)
-    }
-
-    fn log_bytes(&self) -> u64 {
-        0
     }
 
     async fn close(&self) -> Result<(), StorageError> {

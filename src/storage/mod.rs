@@ -32,6 +32,7 @@
 //!     was written before a crash may be gone on with. A sealed one is kept at least until `trim` was told of a base with
 //!     another, newer one and yet another was sealed; it is never changed. A failure to write one ends that snapshot, and
 //!     nothing else: appends go on.
+//!     A storage need not have them: then its log is never cut, and grows.
 //! 13. **Scrubbed.** [`Storage::scrub`] reads on where it stood, about as much as it is told, and says what is damaged. It
 //!     repairs nothing and changes nothing.
 
@@ -98,7 +99,10 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     ///
     /// As [`Storage::append`].
-    async fn trim(&self, through: Slot, facts: Vec<Record>) -> Result<Slot, StorageError>;
+    async fn trim(&self, through: Slot, facts: Vec<Record>) -> Result<Slot, StorageError> {
+        drop((through, facts));
+        Ok(Slot::ZERO)
+    }
 
     /// Begins to write a snapshot that was applied through `through`, in place of any other that is not sealed. With
     /// `expected` it is one that a peer holds, and what is left of an earlier attempt at the same one is gone on with.
@@ -107,21 +111,29 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     ///
     /// If it cannot be written; nothing else fails by it.
-    async fn begin_snapshot(&self, through: Slot, expected: Option<SnapshotId>) -> Result<u64, StorageError>;
+    async fn begin_snapshot(&self, through: Slot, expected: Option<SnapshotId>) -> Result<u64, StorageError> {
+        let _ = (through, expected);
+        Err(StorageError::NoSnapshot)
+    }
 
     /// Appends to the snapshot that was begun; `at` is how many bytes are held.
     ///
     /// # Errors
     ///
     /// As [`Storage::begin_snapshot`]; [`StorageError::NoSnapshot`] if none was begun or `at` is another place.
-    async fn write_snapshot(&self, at: u64, bytes: Bytes) -> Result<(), StorageError>;
+    async fn write_snapshot(&self, at: u64, bytes: Bytes) -> Result<(), StorageError> {
+        drop((at, bytes));
+        Err(StorageError::NoSnapshot)
+    }
 
     /// Makes the snapshot that was begun durable, and says which it is.
     ///
     /// # Errors
     ///
     /// As [`Storage::write_snapshot`]; [`StorageError::Corrupt`] if it is not the one that was expected, which is removed.
-    async fn seal_snapshot(&self) -> Result<SnapshotId, StorageError>;
+    async fn seal_snapshot(&self) -> Result<SnapshotId, StorageError> {
+        Err(StorageError::NoSnapshot)
+    }
 
     /// The content of a sealed snapshot from the byte `at` on, at most `bytes_max` of it; empty at its end.
     ///
@@ -133,17 +145,25 @@ pub trait Storage: Send + Sync + 'static {
         snapshot: SnapshotId,
         at: u64,
         bytes_max: usize,
-    ) -> Result<Bytes, StorageError>;
+    ) -> Result<Bytes, StorageError> {
+        let _ = (snapshot, at, bytes_max);
+        Err(StorageError::NoSnapshot)
+    }
 
     /// Checks the next `bytes_max` bytes, about, of what is held (clause 13).
     ///
     /// # Errors
     ///
     /// If the place cannot be read at all.
-    async fn scrub(&self, bytes_max: usize) -> Result<Scrubbed, StorageError>;
+    async fn scrub(&self, bytes_max: usize) -> Result<Scrubbed, StorageError> {
+        let _ = bytes_max;
+        Ok(Scrubbed::default())
+    }
 
     /// How many bytes the entries take that `trim` has not forgotten, about: the measure of when to take a snapshot.
-    fn log_bytes(&self) -> u64;
+    fn log_bytes(&self) -> u64 {
+        0
+    }
 
     /// What `open` found damaged and how it judged it, in words for an operator; nothing by default.
     fn damage(&self) -> Vec<String> {

@@ -1,5 +1,8 @@
 //! The cases, each named for what a node may rely on.
 
+mod addresses;
+
+use self::addresses::{book_before_run, own_address, same_book, without_address, without_node};
 use super::world::{Reason, World};
 use super::{Manner, REFUSAL, TransportHarness, bulk, envelope, identity, numbered};
 use crate::multi::{
@@ -59,6 +62,11 @@ cases! {
     pushed_back: 7, "a connection that is pushed back stalls no other";
     once: 9, "a second run is refused";
     dropped: 9, "a dropped run delivers nothing more and ends its links";
+    same_book: 10, "a book that says what is known, again and again, disturbs no connection";
+    without_node: 10, "a node that a book leaves out keeps the connection that it has, and may come back";
+    without_address: 10, "a book without addresses leaves what was known";
+    own_address: 10, "what a book says of the node itself is ignored";
+    book_before_run: 10, "a book that comes before the run keeps nobody away";
 }
 
 /// `count` nodes that all know each other, all linked.
