@@ -101,7 +101,7 @@ fn any_log(seed: u64) -> Vec<Entry> {
     let mut opened: Vec<u64> = Vec::new();
     (1..=400)
         .map(|at| {
-            if opened.is_empty() || jitter.draw() % 20 == 0 {
+            if opened.is_empty() || jitter.draw().is_multiple_of(20) {
                 opened.push(at);
                 return Entry::Open;
             }

@@ -226,8 +226,9 @@ fn calls_under_way_at_once_are_bounded_and_each_hears_its_own_reply() {
 #[test]
 fn a_retry_is_safe_only_under_the_same_serial_and_a_call_that_was_given_up_is_not_applied() {
     simulate(async {
-        let cluster = Cluster::tuned(1, |config| config.propose_deadline = Duration::from_secs(1)).await;
-        let handle = cluster.handle(1);
+        // No leader steps down for its disk here.
+        let cluster = Cluster::tuned(1, |config| config.disk_stall = Duration::from_secs(60)).await;
+        let handle = cluster.handle(1).with_deadline(Duration::from_secs(1));
         let session = handle.open_session().await.unwrap();
         cluster.storages[&1].hold_flushes();
         let call = session.call(entry(1)).unwrap();
