@@ -17,6 +17,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The id that stands at an entry that was fetched as chosen: how it came to be chosen does not matter any more.
 const FETCHED: ProposalId = ProposalId::new(0, NodeId::new(0));
 
+/// Leaders above the base whose watermarks are remembered.
+const WATERMARKS_MAX: usize = 256;
+
 /// What an acceptor knows: its promise, what it accepted, how far it has learned, and whom it has met.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Log {
@@ -24,7 +27,8 @@ pub struct Log {
     /// Everything above `chosen_through`; below it what the cache still holds.
     entries: BTreeMap<Slot, Entry>,
     chosen_through: Slot,
-    watermark: Option<(ProposalId, Slot)>,
+    /// The highest heard of each leader, as far as entries above the base may rest on it.
+    watermarks: BTreeMap<ProposalId, Slot>,
     /// Chosen above a damaged place: only then is this not empty.
     chosen_beyond: BTreeSet<Slot>,
     unknown: BTreeSet<Slot>,
@@ -66,9 +70,9 @@ impl Log {
             }
             Record::Chosen { slot, value } => self.learn(*slot, value),
             Record::Watermark { id, through } => {
-                if self.watermark.is_none_or(|known| known < (*id, *through)) {
-                    self.watermark = Some((*id, *through));
-                }
+                let known = self.watermarks.entry(*id).or_default();
+                *known = (*known).max(*through);
+                self.forget_watermarks();
                 self.advance();
             }
             Record::Formed { membership, disks } => self.begin_at(&Base {
@@ -87,8 +91,21 @@ impl Log {
                 let known = &mut self.peers.entry(*node).or_default().sequence;
                 *known = (*known).max(*sequence);
             }
+            Record::Forced { memberships, .. } => self.force(memberships),
             Record::Abstains { reason } => self.abstains = Some(*reason),
         }
+    }
+
+    /// The base gets the new memberships too, so that whoever begins there, as this node does after the log was cut, counts by
+    /// them alone: no membership of the old epoch is learned again, since none governs the slot where it stands.
+    fn force(&mut self, memberships: &Memberships) {
+        if let Some(base) = &mut self.base {
+            base.memberships = memberships.clone();
+        }
+        self.memberships = Some(memberships.clone());
+        self.abstains = None;
+        self.unknown.clear();
+        self.unknown_from = None;
     }
 
     /// A damaged group said something about `slot` (11.4): what was accepted there is unknown until it is accepted anew
@@ -149,9 +166,9 @@ impl Log {
         self.chosen_through
     }
 
-    /// The highest watermark heard, with the id of its leader.
+    /// The watermark of the highest leader heard, with its id.
     pub fn watermark(&self) -> Option<(ProposalId, Slot)> {
-        self.watermark
+        self.watermarks.last_key_value().map(|(id, through)| (*id, *through))
     }
 
     /// The entry at `slot`, if it is in memory.
@@ -235,7 +252,9 @@ impl Log {
         let mut facts: Vec<Record> = Vec::new();
         facts.extend(self.base.clone().map(|base| Record::Based { base }));
         facts.extend(self.promised.map(|id| Record::Promised { id }));
-        facts.extend(self.watermark.map(|(id, through)| Record::Watermark { id, through }));
+        let watermark =
+            |(id, through): (&ProposalId, &Slot)| Record::Watermark { id: *id, through: *through };
+        facts.extend(self.watermarks.iter().map(watermark));
         for (node, memory) in &self.peers {
             if let Some((disk, incarnation)) = memory.seen {
                 facts.push(Record::PeerSeen { node: *node, disk, incarnation });
@@ -275,7 +294,19 @@ impl Log {
             memberships.forget_below(base.through.next());
         }
         self.base = Some(base.clone());
+        self.forget_watermarks();
         self.advance();
+    }
+
+    /// Forgets the watermarks that no entry above the base rests on, and the oldest where there are very many: what rested
+    /// on those is learned anew after a restart.
+    fn forget_watermarks(&mut self) {
+        let newest = self.watermarks.last_key_value().map(|(id, _)| *id);
+        let base = self.base.as_ref().map_or(Slot::ZERO, |base| base.through);
+        self.watermarks.retain(|id, through| *through > base || Some(*id) == newest);
+        while self.watermarks.len() > WATERMARKS_MAX {
+            self.watermarks.pop_first();
+        }
     }
 
     fn jump(&mut self, base: &Base) {
@@ -326,7 +357,7 @@ impl Log {
         loop {
             let next = self.chosen_through.next();
             let Some(entry) = self.entries.get(&next) else { break };
-            let covered = self.watermark.is_some_and(|(id, through)| next <= through && entry.id == id);
+            let covered = self.watermarks.get(&entry.id).is_some_and(|through| next <= *through);
             if !self.chosen_beyond.remove(&next) && !covered {
                 break;
             }
@@ -363,7 +394,7 @@ impl Log {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::multi::{Membership, SnapshotId};
+    use crate::multi::{Member, MemberKind, Membership, SnapshotId};
 
     const ID: ProposalId = ProposalId::new(3, NodeId::new(2));
 
@@ -447,6 +478,63 @@ mod tests {
         assert_eq!(log.memberships().unwrap().coming(Slot::FIRST), None);
         log.apply(&Record::Watermark { id: ID, through: Slot::FIRST });
         assert_eq!(log.memberships().unwrap().coming(Slot::FIRST), Some(Slot::new(6)));
+    }
+
+    // 3.3, 3.4: what an earlier leader's watermark covered stays learned when the log is cut below it.
+    #[test]
+    fn the_facts_keep_what_rests_on_the_watermark_of_an_earlier_leader() {
+        let later = ProposalId::new(9, NodeId::new(1));
+        let kept = [accepted(4, 10), accepted(5, 10)];
+        let mut log = Log::default();
+        log.apply(&Record::Formed { membership: voters(3), disks: BTreeMap::new() });
+        (1..=3).map(|slot| accepted(slot, 10)).chain(kept.clone()).for_each(|record| log.apply(&record));
+        log.apply(&Record::Watermark { id: ID, through: Slot::new(5) });
+        let last = Record::Accepted { slot: Slot::new(6), id: later, value: Value::Noop };
+        log.apply(&last);
+        log.apply(&Record::Watermark { id: later, through: Slot::new(6) });
+        log.apply(&Record::Based { base: base(3) });
+        let mut again = Log::default();
+        log.facts().iter().chain(&kept).chain([&last]).for_each(|record| again.apply(record));
+        assert_eq!(again.chosen_through(), Slot::new(6));
+        assert_eq!(again.watermark(), log.watermark());
+    }
+
+    // protocol 10.2
+    #[test]
+    fn a_forced_membership_replaces_all_others_and_outlives_a_cut() {
+        let old = Value::Membership(voters(5));
+        let learned = [
+            Record::Accepted { slot: Slot::new(1), id: ID, value: Value::Noop },
+            Record::Accepted { slot: Slot::new(2), id: ID, value: old },
+            Record::Watermark { id: ID, through: Slot::new(2) },
+        ];
+        let alone = voters(5).with_members(BTreeMap::from([(
+            NodeId::new(1),
+            Member { kind: MemberKind::Voter, address: String::new() },
+        )]));
+        let mut log = Log::default();
+        log.apply(&Record::Formed { membership: voters(3), disks: BTreeMap::new() });
+        learned.iter().for_each(|record| log.apply(record));
+        log.apply(&accepted(3, 9));
+        log.lose(Slot::new(4));
+        log.lose_all_open();
+        log.apply(&Record::Abstains { reason: AbstainReason::PromiseInDoubt });
+        let memberships = log.memberships().unwrap().alone_from(Slot::new(3), alone.unwrap());
+        log.apply(&Record::Forced { epoch: 1, memberships });
+        assert_eq!((log.abstains(), log.has_unknown(), log.promised()), (None, false, Some(ID)));
+        let governs = |log: &Log, slot| {
+            let governing = log.memberships().unwrap().governing(Slot::new(slot)).cloned();
+            governing.map(|membership| membership.voting().collect::<Vec<_>>())
+        };
+        assert_eq!(governs(&log, 3), Some(vec![NodeId::new(1)]));
+        assert_eq!(log.memberships().unwrap().retired().len(), 4);
+        // Cut at the base, with the old membership's entry still there.
+        let mut again = Log::default();
+        log.facts().iter().chain(&learned).for_each(|record| again.apply(record));
+        assert_eq!(again.chosen_through(), Slot::new(2));
+        assert_eq!((governs(&again, 3), governs(&again, 99)), (governs(&log, 3), governs(&log, 3)));
+        let base = again.memberships().unwrap().as_of(Slot::FIRST);
+        assert!(base.is_well_formed(), "a base below what was forced still names who votes above it");
     }
 
     #[test]
