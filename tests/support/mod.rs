@@ -422,6 +422,15 @@ impl Cluster {
         self.input(number, Local::Proposer(ProposerInput::Admin { ticket, call }));
     }
 
+    /// How an operator's call ended, if it has.
+    pub fn outcome(&self, number: u64, ticket: u64) -> Option<AdminOutcome> {
+        let answers = self.machines[&number].answers.iter();
+        let ended = answers.filter(|(of, _)| *of == ticket).map(|(_, answer)| answer.clone());
+        ended
+            .filter_map(|answer| if let Answer::Admin(outcome) = answer { Some(outcome) } else { None })
+            .next()
+    }
+
     /// The node that leads, if there is one, and no other.
     pub fn leader(&self) -> Option<u64> {
         let leads: Vec<u64> = self.machines.keys().copied().filter(|number| self.leads(*number)).collect();
