@@ -17,6 +17,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The id that stands at an entry that was fetched as chosen: how it came to be chosen does not matter any more.
 const FETCHED: ProposalId = ProposalId::new(0, NodeId::new(0));
 
+/// Leaders above the base whose watermarks are remembered.
+const WATERMARKS_MAX: usize = 256;
+
 /// What an acceptor knows: its promise, what it accepted, how far it has learned, and whom it has met.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Log {
@@ -24,7 +27,8 @@ pub struct Log {
     /// Everything above `chosen_through`; below it what the cache still holds.
     entries: BTreeMap<Slot, Entry>,
     chosen_through: Slot,
-    watermark: Option<(ProposalId, Slot)>,
+    /// The highest heard of each leader, as far as entries above the base may rest on it.
+    watermarks: BTreeMap<ProposalId, Slot>,
     /// Chosen above a damaged place: only then is this not empty.
     chosen_beyond: BTreeSet<Slot>,
     unknown: BTreeSet<Slot>,
@@ -66,9 +70,9 @@ impl Log {
             }
             Record::Chosen { slot, value } => self.learn(*slot, value),
             Record::Watermark { id, through } => {
-                if self.watermark.is_none_or(|known| known < (*id, *through)) {
-                    self.watermark = Some((*id, *through));
-                }
+                let known = self.watermarks.entry(*id).or_default();
+                *known = (*known).max(*through);
+                self.forget_watermarks();
                 self.advance();
             }
             Record::Formed { membership, disks } => self.begin_at(&Base {
@@ -149,9 +153,9 @@ impl Log {
         self.chosen_through
     }
 
-    /// The highest watermark heard, with the id of its leader.
+    /// The watermark of the highest leader heard, with its id.
     pub fn watermark(&self) -> Option<(ProposalId, Slot)> {
-        self.watermark
+        self.watermarks.last_key_value().map(|(id, through)| (*id, *through))
     }
 
     /// The entry at `slot`, if it is in memory.
@@ -235,7 +239,8 @@ impl Log {
         let mut facts: Vec<Record> = Vec::new();
         facts.extend(self.base.clone().map(|base| Record::Based { base }));
         facts.extend(self.promised.map(|id| Record::Promised { id }));
-        facts.extend(self.watermark.map(|(id, through)| Record::Watermark { id, through }));
+        let watermark = |(id, through): (&ProposalId, &Slot)| Record::Watermark { id: *id, through: *through };
+        facts.extend(self.watermarks.iter().map(watermark));
         for (node, memory) in &self.peers {
             if let Some((disk, incarnation)) = memory.seen {
                 facts.push(Record::PeerSeen { node: *node, disk, incarnation });
@@ -275,7 +280,19 @@ impl Log {
             memberships.forget_below(base.through.next());
         }
         self.base = Some(base.clone());
+        self.forget_watermarks();
         self.advance();
+    }
+
+    /// Forgets the watermarks that no entry above the base rests on, and the oldest where there are very many: what rested
+    /// on those is learned anew after a restart.
+    fn forget_watermarks(&mut self) {
+        let newest = self.watermarks.last_key_value().map(|(id, _)| *id);
+        let base = self.base.as_ref().map_or(Slot::ZERO, |base| base.through);
+        self.watermarks.retain(|id, through| *through > base || Some(*id) == newest);
+        while self.watermarks.len() > WATERMARKS_MAX {
+            self.watermarks.pop_first();
+        }
     }
 
     fn jump(&mut self, base: &Base) {
@@ -326,7 +343,7 @@ impl Log {
         loop {
             let next = self.chosen_through.next();
             let Some(entry) = self.entries.get(&next) else { break };
-            let covered = self.watermark.is_some_and(|(id, through)| next <= through && entry.id == id);
+            let covered = self.watermarks.get(&entry.id).is_some_and(|through| next <= *through);
             if !self.chosen_beyond.remove(&next) && !covered {
                 break;
             }
@@ -447,6 +464,25 @@ mod tests {
         assert_eq!(log.memberships().unwrap().coming(Slot::FIRST), None);
         log.apply(&Record::Watermark { id: ID, through: Slot::FIRST });
         assert_eq!(log.memberships().unwrap().coming(Slot::FIRST), Some(Slot::new(6)));
+    }
+
+    // 3.3, 3.4: what an earlier leader's watermark covered stays learned when the log is cut below it.
+    #[test]
+    fn the_facts_keep_what_rests_on_the_watermark_of_an_earlier_leader() {
+        let later = ProposalId::new(9, NodeId::new(1));
+        let kept = [accepted(4, 10), accepted(5, 10)];
+        let mut log = Log::default();
+        log.apply(&Record::Formed { membership: voters(3), disks: BTreeMap::new() });
+        (1..=3).map(|slot| accepted(slot, 10)).chain(kept.clone()).for_each(|record| log.apply(&record));
+        log.apply(&Record::Watermark { id: ID, through: Slot::new(5) });
+        let last = Record::Accepted { slot: Slot::new(6), id: later, value: Value::Noop };
+        log.apply(&last);
+        log.apply(&Record::Watermark { id: later, through: Slot::new(6) });
+        log.apply(&Record::Based { base: base(3) });
+        let mut again = Log::default();
+        log.facts().iter().chain(&kept).chain([&last]).for_each(|record| again.apply(record));
+        assert_eq!(again.chosen_through(), Slot::new(6));
+        assert_eq!(again.watermark(), log.watermark());
     }
 
     #[test]
