@@ -12,28 +12,35 @@
 //! [segment header][group][group]…[seal] [segment header][group]…[zeros]
 //! ```
 
+mod checkpoint;
 mod group;
 mod index;
 mod recovery;
+mod scrub;
 mod segment;
 mod spare;
+mod trim;
 
 pub use index::Reader;
+pub use scrub::Checked;
 pub use spare::{Spare, SpareOrder};
 
 use super::StorageError;
 use super::disk::{Disk, write_all_at};
 use super::record::{encode, promise_of};
-use crate::multi::{AbstainReason, ClusterId, DiskId, Group, Log, Record, Sequence};
+use crate::multi::{AbstainReason, ClusterId, DiskId, Group, Log, Record, Sequence, Slot};
 use crate::paxos::{NodeId, ProposalId};
 use crate::transport::GroupId;
+use checkpoint::{Checkpoint, CheckpointFile};
 use group::{Header, aligned, runs};
 use index::Index;
 use recovery::Replay;
 use segment::Segment;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use trim::Extent;
 
 /// How long a segment is where nothing else is said, in bytes.
 pub const SEGMENT_BYTES_DEFAULT: usize = 16 << 20;
@@ -74,6 +81,10 @@ impl Stamp {
         });
         Self { cluster: hash, node: node.get(), disk: disk.0 }
     }
+
+    pub(super) fn parts(self) -> (u64, u64, u64) {
+        (self.cluster, self.node, self.disk)
+    }
 }
 
 /// What was found wrong at a restart, and what follows from it (protocol 11).
@@ -102,6 +113,8 @@ pub struct Replayed {
     pub log: Log,
     /// The newest write.
     pub written: Sequence,
+    /// The epoch of the newest forced membership, or 0.
+    pub epoch: u64,
     /// What was damaged.
     pub damage: Vec<Damage>,
 }
@@ -126,6 +139,10 @@ pub struct Journal {
     spare_ordered: bool,
     index: Index,
     buffer: Vec<u8>,
+    checkpoint: Checkpoint,
+    checkpoint_file: CheckpointFile,
+    /// By number.
+    extents: BTreeMap<u64, Extent>,
 }
 
 impl Journal {
@@ -178,8 +195,12 @@ impl Journal {
         segment_bytes: usize,
     ) -> Result<(Self, Replayed), StorageError> {
         segment::clean(disk.as_ref(), dir)?;
+        let checkpoint_file = CheckpointFile::open(Arc::clone(&disk), dir, stamp)?;
+        checkpoint_file.clean()?;
+        let checkpoint = checkpoint_file.load()?;
         let index = Index::default();
-        let replay = Replay::run(disk.as_ref(), dir, stamp, index.clone(), None)?;
+        let mut replay = Replay::run(disk.as_ref(), dir, stamp, &checkpoint, index.clone(), None)?;
+        segment::remove_below(disk.as_ref(), dir, checkpoint.first_segment)?;
         let segment = replay.cut(disk.as_ref(), dir)?;
         let at = if segment.number == replay.end.segment { replay.end.offset } else { segment::HEADER_BYTES };
         let mut journal = Self {
@@ -200,10 +221,14 @@ impl Journal {
             spare_ordered: false,
             index,
             buffer: Vec::new(),
+            checkpoint,
+            checkpoint_file,
+            extents: std::mem::take(&mut replay.extents),
         };
         if replay.tail_in_doubt {
             // Goes on in a new segment, and leaves out a number, so that the damage is found again.
-            journal.sequence += 1;
+            journal.sequence = journal.sequence.max(journal.checkpoint.restated.sequence) + 1;
+            journal.facts = journal.facts.max(journal.checkpoint.restated.facts);
             journal.sealed = true;
             journal.next_segment(SEAL_BYTES)?;
             journal.write(&[], journal.written)?;
@@ -223,8 +248,10 @@ impl Journal {
     /// # Errors
     ///
     /// As [`Journal::open`].
-    pub fn peek(disk: &dyn Disk, dir: &Path, stamp: Stamp) -> Result<Replayed, StorageError> {
-        Replay::run(disk, dir, stamp, Index::default(), None).map(Replay::into_replayed)
+    pub fn peek(disk: &Arc<dyn Disk>, dir: &Path, stamp: Stamp) -> Result<Replayed, StorageError> {
+        let checkpoint = CheckpointFile::open(Arc::clone(disk), dir, stamp)?.load()?;
+        let replay = Replay::run(disk.as_ref(), dir, stamp, &checkpoint, Index::default(), None)?;
+        Ok(replay.into_replayed())
     }
 
     /// What is durable now, read again from the disk.
@@ -233,8 +260,9 @@ impl Journal {
     ///
     /// [`StorageError`] if it cannot be read.
     pub fn replay(&self) -> Result<Replayed, StorageError> {
+        let (disk, until) = (self.disk.as_ref(), Some(self.end()));
         let replay =
-            Replay::run(self.disk.as_ref(), &self.dir, self.stamp, Index::default(), Some(self.end()))?;
+            Replay::run(disk, &self.dir, self.stamp, &self.checkpoint, Index::default(), until)?;
         let complete = replay.sequence == self.sequence;
         let mut replayed = replay.into_replayed();
         if !complete {
@@ -310,10 +338,10 @@ impl Journal {
         self.segment.at(self.at)
     }
 
-    fn guarded(
+    fn guarded<T>(
         &mut self,
-        write: impl FnOnce(&mut Self) -> Result<(), StorageError>,
-    ) -> Result<(), StorageError> {
+        write: impl FnOnce(&mut Self) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
         if self.poisoned {
             return Err(StorageError::Poisoned);
         }
@@ -360,6 +388,8 @@ impl Journal {
             .map_err(io_error("write", path))?;
         self.segment.file.sync_data().map_err(io_error("fsync", path))?;
         self.index.add(&header);
+        let extent = self.extents.entry(self.segment.number).or_default();
+        extent.last_slot = extent.last_slot.max(header.last_slot());
         self.at += self.buffer.len();
         (self.sequence, self.previous_crc, self.facts) = (header.sequence, crc, header.facts);
         (self.written, self.promised, self.sealed) = (header.written, header.promised, is_seal);
@@ -387,6 +417,8 @@ impl Journal {
         };
         next.publish(self.disk.as_ref(), &self.dir)?;
         self.segment = next;
+        let extent = Extent { start: self.chain(), last_slot: Slot::ZERO };
+        self.extents.insert(self.segment.number, extent);
         self.at = segment::HEADER_BYTES;
         self.spare_ordered = false;
         self.buffer = group;

@@ -3,14 +3,20 @@
 //! Every header was written after all before it was flushed. So what is wrong below a valid header is rot, and stays where
 //! it is; only behind the last valid group can a write be torn, and only that is cut off.
 
+use super::checkpoint::{Chain, Checkpoint, CheckpointFile};
 use super::group::{ALIGNMENT, Header};
 use super::index::Index;
 use super::segment::{self, Segment};
+use super::trim::Extent;
 use super::{Damage, Found, Position, Replayed, Stamp};
-use crate::multi::{Log, Sequence, Slot};
+use crate::multi::{Log, Record, Sequence, Slot};
 use crate::storage::disk::{Access, Disk};
 use crate::storage::{StorageError, record};
+use std::collections::BTreeMap;
 use std::path::Path;
+
+/// The number of the first segment of a journal.
+const FIRST_SEGMENT: u64 = 1;
 
 /// The fold so far.
 #[derive(Debug)]
@@ -24,7 +30,12 @@ pub(super) struct Replay {
     /// Where the last group ends.
     pub(super) end: Position,
     damage: Vec<Damage>,
+    epoch: u64,
     index: Index,
+    /// What is known of each segment.
+    pub(super) extents: BTreeMap<u64, Extent>,
+    /// What the groups through here said of facts was restated by the checkpoint.
+    restated: Chain,
     /// The last group, while it is open whether its damaged body was torn or has rotted.
     held: Option<Header>,
     /// Something stands behind the last group.
@@ -35,34 +46,30 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    /// Folds the journal, up to `until` if that is known; all before it was flushed then. Changes nothing.
+    /// Folds the checkpoint and the journal behind it, up to `until` if that is known; all before it was flushed then.
+    /// Changes nothing.
     pub(super) fn run(
         disk: &dyn Disk,
         dir: &Path,
         stamp: Stamp,
+        checkpoint: &Checkpoint,
         index: Index,
         until: Option<Position>,
     ) -> Result<Self, StorageError> {
-        let numbers = segment::list(disk, dir)?;
+        let gone = |what: &str| StorageError::Corrupt {
+            path: dir.to_path_buf(),
+            offset: 0,
+            what: what.to_owned(),
+        };
+        let mut numbers = segment::list(disk, dir)?;
+        numbers.retain(|number| *number >= checkpoint.first_segment);
         let (Some(first), Some(last)) = (numbers.first(), numbers.last()) else {
-            let what = "the journal is gone".to_owned();
-            return Err(StorageError::Corrupt { path: dir.to_path_buf(), offset: 0, what });
+            return Err(gone("the journal is gone"));
         };
-        let mut replay = Self {
-            log: Log::default(),
-            written: Sequence::default(),
-            sequence: 0,
-            previous_crc: 0,
-            facts: 0,
-            sealed: true,
-            end: Position { segment: *first, offset: segment::HEADER_BYTES },
-            damage: Vec::new(),
-            index,
-            held: None,
-            rest: false,
-            tail_in_doubt: false,
-            last_segment: *last,
-        };
+        if checkpoint.first_segment == 0 && *first > FIRST_SEGMENT {
+            return Err(gone("the first segments are gone, and there is no checkpoint"));
+        }
+        let mut replay = Self::behind(checkpoint, index, *first, *last);
         let mut content = Vec::new();
         for number in numbers {
             let segment = Segment::open(disk, dir, number, Access::Read)?;
@@ -76,6 +83,35 @@ impl Replay {
         Ok(replay)
     }
 
+    /// What the checkpoint says, before the first group.
+    fn behind(checkpoint: &Checkpoint, index: Index, first: u64, last: u64) -> Self {
+        let mut log = Log::default();
+        checkpoint.facts.iter().for_each(|fact| log.apply(fact));
+        if checkpoint.gone_through > Slot::ZERO {
+            log.apply(&Record::Trimmed { through: checkpoint.gone_through });
+        }
+        index.trim(checkpoint.first_segment, checkpoint.through, checkpoint.restated.sequence);
+        let Chain { sequence, previous_crc, facts } = checkpoint.start;
+        Self {
+            log,
+            written: checkpoint.written,
+            sequence,
+            previous_crc,
+            facts,
+            sealed: true,
+            end: Position { segment: first, offset: segment::HEADER_BYTES },
+            damage: Vec::new(),
+            epoch: 0,
+            index,
+            extents: BTreeMap::new(),
+            restated: checkpoint.restated,
+            held: None,
+            rest: false,
+            tail_in_doubt: false,
+            last_segment: last,
+        }
+    }
+
     fn fold_segment(
         &mut self,
         segment: &Segment,
@@ -83,6 +119,8 @@ impl Replay {
         stamp: Stamp,
         until: Option<Position>,
     ) -> Result<(), StorageError> {
+        let extent = Extent { start: self.chain(), last_slot: Slot::ZERO };
+        self.extents.insert(segment.number, extent);
         let mut at = segment::HEADER_BYTES;
         while let Some((header, crc)) = self.next_header(segment, content, at, stamp, until) {
             at = header.end();
@@ -107,6 +145,23 @@ impl Replay {
         headers.find(|(header, _)| header.sequence > self.sequence)
     }
 
+    fn chain(&self) -> Chain {
+        Chain { sequence: self.sequence, previous_crc: self.previous_crc, facts: self.facts }
+    }
+
+    /// Notes which slots the segment of `header` speaks of, and, for its first group, what that one follows.
+    fn note_extent(&mut self, header: &Header) {
+        let extent = self.extents.entry(header.synced.segment).or_default();
+        extent.last_slot = extent.last_slot.max(header.last_slot());
+        if header.synced.offset == segment::HEADER_BYTES {
+            extent.start = Chain {
+                sequence: header.sequence.saturating_sub(1),
+                previous_crc: header.previous_crc,
+                facts: header.facts.saturating_sub(header.own_facts()),
+            };
+        }
+    }
+
     /// Folds the group of `header`, which proves that all before it was flushed.
     fn take(
         &mut self,
@@ -122,16 +177,19 @@ impl Replay {
             self.damage.push(Damage::Header(self.end));
             self.lose_all_open();
         }
-        let facts_missing = header.facts != self.facts.saturating_add(header.own_facts());
-        if facts_missing {
+        let restated = header.sequence <= self.restated.sequence;
+        let known = if self.sequence < self.restated.sequence { self.restated.facts } else { self.facts };
+        if !restated && header.facts != known.saturating_add(header.own_facts()) {
             self.doubt();
         }
+        self.note_extent(&header);
         self.end = segment.at(header.end());
         self.sequence = header.sequence;
         self.previous_crc = crc;
         self.facts = header.facts;
         self.sealed = header.is_seal();
         self.rest = false;
+        self.index.reach(&header);
         let Some(mut body) = header.body(content, 0) else {
             self.held = Some(header);
             return Ok(());
@@ -143,6 +201,9 @@ impl Replay {
                 what: "a record of an intact group cannot be decoded".to_owned(),
             })?;
             self.log.apply(&record);
+            if let Record::Forced { epoch, .. } = record {
+                self.forced(epoch);
+            }
         }
         self.index.add(&header);
         self.believe(&header);
@@ -161,17 +222,20 @@ impl Replay {
     fn finish(&mut self, all_flushed: bool) {
         // A segment is begun after the last group of the one before it was sealed.
         let seal_is_missing = self.end.segment < self.last_segment && !self.sealed;
+        // The checkpoint was written when the groups through there were durable.
+        let cut_short = self.sequence < self.restated.sequence;
         let Some(held) = self.held.take() else {
-            if seal_is_missing && !all_flushed {
+            if (seal_is_missing || cut_short) && !all_flushed {
                 self.lose_header_in_doubt();
             } else if self.rest && !all_flushed {
                 self.damage.push(Damage::TornTail(self.end));
             }
             return;
         };
-        if all_flushed || self.rest || seal_is_missing {
+        let restated = held.sequence <= self.restated.sequence;
+        if all_flushed || self.rest || seal_is_missing || restated {
             self.lose_group(&held);
-            if !all_flushed {
+            if !(all_flushed || restated && held.sequence == self.restated.sequence && !self.rest && !seal_is_missing) {
                 self.lose_header_in_doubt();
             }
         } else {
@@ -192,7 +256,7 @@ impl Replay {
             }
             self.index.lose(run.first, run.first.plus(run.count.saturating_sub(1)));
         }
-        if header.own_facts() > 0 {
+        if header.own_facts() > 0 && header.sequence > self.restated.sequence {
             self.doubt();
         }
         self.believe(header);
@@ -210,6 +274,12 @@ impl Replay {
         self.tail_in_doubt = true;
         self.lose_all_open();
         self.doubt();
+    }
+
+    /// An operator left this node alone with what it had: nobody is promised anything any more.
+    fn forced(&mut self, epoch: u64) {
+        self.epoch = self.epoch.max(epoch);
+        self.damage.retain(|damage| *damage != Damage::InDoubt);
     }
 
     fn doubt(&mut self) {
@@ -236,12 +306,15 @@ impl Replay {
     }
 
     pub(super) fn into_replayed(self) -> Replayed {
-        Replayed { log: self.log, written: self.written, damage: self.damage }
+        Replayed { log: self.log, written: self.written, epoch: self.epoch, damage: self.damage }
     }
 }
 
 /// Whether there are segments in `dir`, and whether anything stands in them.
 pub(super) fn look(disk: &dyn Disk, dir: &Path) -> Result<Option<Found>, StorageError> {
+    if CheckpointFile::exists(disk, dir)? {
+        return Ok(Some(Found::Used));
+    }
     let mut found = None;
     let mut content = Vec::new();
     for number in segment::list(disk, dir)? {
