@@ -91,8 +91,21 @@ impl Log {
                 let known = &mut self.peers.entry(*node).or_default().sequence;
                 *known = (*known).max(*sequence);
             }
+            Record::Forced { memberships, .. } => self.force(memberships),
             Record::Abstains { reason } => self.abstains = Some(*reason),
         }
+    }
+
+    /// The base gets the new memberships too, so that whoever begins there, as this node does after the log was cut, counts by
+    /// them alone: no membership of the old epoch is learned again, since none governs the slot where it stands.
+    fn force(&mut self, memberships: &Memberships) {
+        if let Some(base) = &mut self.base {
+            base.memberships = memberships.clone();
+        }
+        self.memberships = Some(memberships.clone());
+        self.abstains = None;
+        self.unknown.clear();
+        self.unknown_from = None;
     }
 
     /// A damaged group said something about `slot` (11.4): what was accepted there is unknown until it is accepted anew
@@ -380,7 +393,7 @@ impl Log {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::multi::{Membership, SnapshotId};
+    use crate::multi::{Member, MemberKind, Membership, SnapshotId};
 
     const ID: ProposalId = ProposalId::new(3, NodeId::new(2));
 
@@ -483,6 +496,44 @@ mod tests {
         log.facts().iter().chain(&kept).chain([&last]).for_each(|record| again.apply(record));
         assert_eq!(again.chosen_through(), Slot::new(6));
         assert_eq!(again.watermark(), log.watermark());
+    }
+
+    // protocol 10.2
+    #[test]
+    fn a_forced_membership_replaces_all_others_and_outlives_a_cut() {
+        let old = Value::Membership(voters(5));
+        let learned = [
+            Record::Accepted { slot: Slot::new(1), id: ID, value: Value::Noop },
+            Record::Accepted { slot: Slot::new(2), id: ID, value: old },
+            Record::Watermark { id: ID, through: Slot::new(2) },
+        ];
+        let alone = voters(5).with_members(BTreeMap::from([(
+            NodeId::new(1),
+            Member { kind: MemberKind::Voter, address: String::new() },
+        )]));
+        let mut log = Log::default();
+        log.apply(&Record::Formed { membership: voters(3), disks: BTreeMap::new() });
+        learned.iter().for_each(|record| log.apply(record));
+        log.apply(&accepted(3, 9));
+        log.lose(Slot::new(4));
+        log.lose_all_open();
+        log.apply(&Record::Abstains { reason: AbstainReason::PromiseInDoubt });
+        let memberships = log.memberships().unwrap().alone_from(Slot::new(3), alone.unwrap());
+        log.apply(&Record::Forced { epoch: 1, memberships });
+        assert_eq!((log.abstains(), log.has_unknown(), log.promised()), (None, false, Some(ID)));
+        let governs = |log: &Log, slot| {
+            let governing = log.memberships().unwrap().governing(Slot::new(slot)).cloned();
+            governing.map(|membership| membership.voting().collect::<Vec<_>>())
+        };
+        assert_eq!(governs(&log, 3), Some(vec![NodeId::new(1)]));
+        assert_eq!(log.memberships().unwrap().retired().len(), 4);
+        // Cut at the base, with the old membership's entry still there.
+        let mut again = Log::default();
+        log.facts().iter().chain(&learned).for_each(|record| again.apply(record));
+        assert_eq!(again.chosen_through(), Slot::new(2));
+        assert_eq!((governs(&again, 3), governs(&again, 99)), (governs(&log, 3), governs(&log, 3)));
+        let base = again.memberships().unwrap().as_of(Slot::FIRST);
+        assert!(base.is_well_formed(), "a base below what was forced still names who votes above it");
     }
 
     #[test]

@@ -302,6 +302,16 @@ impl Memberships {
         Self { by_first_slot: BTreeMap::from([(first, membership)]), retired: BTreeSet::new() }
     }
 
+    /// `membership` governs from `first` on in place of all that were known, and whoever it leaves out is retired: for a
+    /// forced membership (10.2).
+    #[must_use]
+    pub fn alone_from(&self, first: Slot, membership: Membership) -> Self {
+        let known = self.by_first_slot.values().flat_map(|known| known.members().keys().copied());
+        let mut retired: BTreeSet<NodeId> = self.retired.iter().copied().chain(known).collect();
+        retired.retain(|node| !membership.members().contains_key(node));
+        Self { retired, ..Self::from_slot(first, membership) }
+    }
+
     /// `membership` was learned at `slot`, after all slots below: it governs the slots above `slot` + α (6.1). A repeat
     /// changes nothing.
     pub fn learn(&mut self, slot: Slot, membership: &Membership) {
@@ -320,7 +330,11 @@ impl Memberships {
         let mut known = self.clone();
         let next = through.next();
         let alpha = self.governing(next).map_or(0, Membership::alpha);
-        known.by_first_slot.retain(|first, _| *first <= through.plus(alpha).next());
+        // The lowest stays, also where a forced one governs only later slots.
+        let lowest = self.by_first_slot.keys().next().copied();
+        known
+            .by_first_slot
+            .retain(|first, _| *first <= through.plus(alpha).next() || Some(*first) == lowest);
         known.forget_below(next);
         known
     }

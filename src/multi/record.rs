@@ -164,7 +164,15 @@ pub enum Record {
         /// The sequence.
         sequence: Sequence,
     },
-    /// This node may never vote again under its id (9.2, 9.3).
+    /// An operator left this node alone with what it has, in a new epoch (10.2). What was unknown is given up, and whatever
+    /// kept the node from voting is void, for nobody of the old epoch is ever talked to again.
+    Forced {
+        /// The new epoch.
+        epoch: u64,
+        /// Who votes above what was learned, in place of all memberships before.
+        memberships: Memberships,
+    },
+    /// This node may never vote again under its id (9.2, 9.3), unless it is forced.
     Abstains {
         /// Why.
         reason: AbstainReason,

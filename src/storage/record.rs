@@ -33,6 +33,7 @@ pub(crate) enum Kind {
     Based = 9,
     Trimmed = 10,
     Unknown = 11,
+    Forced = 12,
 }
 
 impl Kind {
@@ -49,6 +50,7 @@ impl Kind {
             Record::Based { .. } => Self::Based,
             Record::Trimmed { .. } => Self::Trimmed,
             Record::Unknown { .. } => Self::Unknown,
+            Record::Forced { .. } => Self::Forced,
         }
     }
 
@@ -65,6 +67,7 @@ impl Kind {
             Self::Based,
             Self::Trimmed,
             Self::Unknown,
+            Self::Forced,
         ];
         kinds.into_iter().find(|kind| *kind as u8 == number)
     }
@@ -76,7 +79,7 @@ impl Kind {
 
     /// Whether the record is a fact that nothing in later groups makes up for.
     pub(crate) fn is_fact(self) -> bool {
-        matches!(self, Self::Formed | Self::PeerSeen | Self::Abstains)
+        matches!(self, Self::Formed | Self::PeerSeen | Self::Abstains | Self::Based | Self::Forced)
     }
 }
 
@@ -130,7 +133,8 @@ pub(crate) fn encode(bytes: &mut Vec<u8>, group: GroupId, record: &Record) -> Re
         | Record::Abstains { .. }
         | Record::Based { .. }
         | Record::Trimmed { .. }
-        | Record::Unknown { .. } => {
+        | Record::Unknown { .. }
+        | Record::Forced { .. } => {
             codec::encode_into(bytes, record).map_err(|_| MalformedRecord)?;
         }
     }
@@ -184,11 +188,13 @@ pub(crate) fn decode(bytes: &mut &[u8]) -> Result<(GroupId, Record), MalformedRe
         | Kind::Abstains
         | Kind::Based
         | Kind::Trimmed
-        | Kind::Unknown => {
+        | Kind::Unknown
+        | Kind::Forced => {
             let record: Record = codec::decode(std::mem::take(&mut content)).map_err(|_| MalformedRecord)?;
             let sound = match &record {
                 Record::Formed { membership, .. } => membership.check().is_ok(),
                 Record::Based { base } => base.memberships.is_well_formed(),
+                Record::Forced { memberships, .. } => memberships.is_well_formed(),
                 _ => true,
             };
             if !sound {
@@ -235,7 +241,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::multi::{AbstainReason, DiskId, Incarnation, Sequence};
+    use crate::multi::{AbstainReason, Base, DiskId, Incarnation, Interval, Memberships, Sequence, SnapshotId};
     use std::collections::BTreeMap;
 
     fn records() -> Vec<Record> {
@@ -243,7 +249,14 @@ mod tests {
         let id = ProposalId::new(7, node);
         let membership = Membership::voters([(node, "a:1")]).unwrap();
         let slot = Slot::new(9);
+        let memberships = Memberships::bootstrap(membership.clone());
+        let disks = BTreeMap::from([(node, DiskId(4))]);
+        let snapshot = Some(SnapshotId { through: slot, bytes: 8, checksum: 3 });
         vec![
+            Record::Forced { epoch: 2, memberships: memberships.clone() },
+            Record::Based { base: Base { through: slot, memberships, disks, snapshot } },
+            Record::Trimmed { through: slot },
+            Record::Unknown { slots: vec![Interval::new(slot, Slot::MAX)] },
             Record::Promised { id },
             Record::Accepted { slot, id, value: Value::Noop },
             Record::Accepted { slot, id, value: Value::Batch(Bytes::from_static(b"batch")) },

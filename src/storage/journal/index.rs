@@ -1,7 +1,8 @@
 //! The read index: which part of the journal to look in for a slot.
 //!
 //! It holds one line per block of about 64 KiB of groups, with the lowest and the highest slot in it, and none of the values:
-//! a million slots of 16 bytes take about 4000 lines. A slot is looked for in the newest block that may have it first.
+//! a million slots of 16 bytes take about 4000 lines. A slot is looked for in the newest block that may have it first. It
+//! also knows how far each segment is written, for whoever checks it beside the journal.
 
 use super::group::Header;
 use super::segment::{self, Segment};
@@ -37,16 +38,34 @@ struct Block {
 /// Which blocks there are, oldest first. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Index {
-    blocks: Arc<Mutex<Vec<Block>>>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    blocks: Vec<Block>,
+    /// By segment: where its last group ends, and the sequence of that group.
+    written: BTreeMap<u64, (usize, u64)>,
+    /// The first segment that is kept.
+    first_segment: u64,
+    /// What was trimmed through here counts as log no more.
+    based_through: Slot,
+    log_bytes: u64,
+    /// The facts in the groups through this sequence stand in the checkpoint.
+    restated: u64,
 }
 
 impl Index {
     /// The group of `header` is durable.
     pub(super) fn add(&self, header: &Header) {
-        let (Some(first), Some(last)) = (header.slots().min(), header.slots().max()) else { return };
+        self.reach(header);
+        let (Some(first), last) = (header.first_slot(), header.last_slot()) else { return };
         let (start, end) = (header.synced, header.end());
-        let mut blocks = self.lock();
-        match blocks.last_mut() {
+        let mut state = self.lock();
+        if last > state.based_through {
+            state.log_bytes += (end - start.offset) as u64;
+        }
+        match state.blocks.last_mut() {
             Some(block)
                 if !block.lost
                     && block.start.segment == start.segment
@@ -57,29 +76,76 @@ impl Index {
                 block.first = block.first.min(first);
                 block.last = block.last.max(last);
             }
-            _ => blocks.push(Block { start, end, first, last, lost: false }),
+            _ => state.blocks.push(Block { start, end, first, last, lost: false }),
         }
     }
 
     /// What was accepted before at the slots from `first` to `last` is unknown.
     pub(super) fn lose(&self, first: Slot, last: Slot) {
-        self.lock().push(Block { start: Position::default(), end: 0, first, last, lost: true });
+        self.lock().blocks.push(Block { start: Position::default(), end: 0, first, last, lost: true });
+    }
+
+    /// There is a group there, intact or not.
+    pub(super) fn reach(&self, header: &Header) {
+        self.lock().written.insert(header.synced.segment, (header.end(), header.sequence));
+    }
+
+    /// The segments before `first_segment` go, and what is kept through `through` counts as log no more.
+    pub(super) fn trim(&self, first_segment: u64, through: Slot, restated: u64) {
+        let mut state = self.lock();
+        (state.first_segment, state.based_through, state.restated) = (first_segment, through, restated);
+        state.written = state.written.split_off(&first_segment);
+        state.blocks.retain(|block| block.lost || block.start.segment >= first_segment);
+        // What is lost hides older blocks; in front of all others it hides none.
+        let hides_none = state.blocks.iter().take_while(|block| block.lost).count();
+        state.blocks.drain(..hides_none);
+        let left = state.blocks.iter().filter(|block| !block.lost && block.last > through);
+        state.log_bytes = left.map(|block| (block.end - block.start.offset) as u64).sum();
+    }
+
+    /// How many bytes the groups take that speak of slots above the last trim.
+    pub(super) fn log_bytes(&self) -> u64 {
+        self.lock().log_bytes
+    }
+
+    /// Where the segment at or behind `number` ends, and the sequence of its last group.
+    pub(super) fn written_from(&self, number: u64) -> Option<(u64, usize, u64)> {
+        let state = self.lock();
+        state.written.range(number..).next().map(|(number, (end, last))| (*number, *end, *last))
+    }
+
+    /// Whether the facts in the group with this sequence stand in the checkpoint.
+    pub(super) fn is_restated(&self, sequence: u64) -> bool {
+        sequence <= self.lock().restated
+    }
+
+    /// The lowest and the highest slot of each block that has a part between `from` and `to` of `segment`.
+    pub(super) fn slots_between(&self, segment: u64, from: usize, to: usize) -> Vec<(Slot, Slot)> {
+        let state = self.lock();
+        let inside = |block: &&Block| {
+            !block.lost && block.start.segment == segment && block.start.offset < to && from < block.end
+        };
+        state.blocks.iter().filter(inside).map(|block| (block.first, block.last)).collect()
+    }
+
+    fn is_gone(&self, segment: u64) -> bool {
+        segment < self.lock().first_segment
     }
 
     /// How many blocks there are.
     #[cfg(test)]
     pub(super) fn blocks(&self) -> usize {
-        self.lock().len()
+        self.lock().blocks.len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Block>> {
-        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The blocks that may hold one of these slots, newest first.
     fn candidates(&self, first: Slot, last: Slot) -> Vec<Block> {
-        let blocks = self.lock();
-        blocks.iter().rev().filter(|block| block.first <= last && first <= block.last).copied().collect()
+        let state = self.lock();
+        state.blocks.iter().rev().filter(|block| block.first <= last && first <= block.last).copied().collect()
     }
 }
 
@@ -120,6 +186,18 @@ impl Reader {
         }
         Ok(found)
     }
+
+    /// How many bytes the groups take that speak of slots above the last trim.
+    pub fn log_bytes(&self) -> u64 {
+        self.index.log_bytes()
+    }
+
+    /// Those of `slots` whose newest entry cannot be read.
+    pub(super) fn unreadable(&self, slots: impl Iterator<Item = Slot>) -> Vec<Slot> {
+        let mut cache = Cache { reader: self, blocks: VecDeque::new() };
+        let mut is_unreadable = |slot: &Slot| cache.find(*slot, &self.index.candidates(*slot, *slot)).is_err();
+        slots.filter(|slot| is_unreadable(slot)).collect()
+    }
 }
 
 struct Cache<'a> {
@@ -147,7 +225,11 @@ impl Cache<'_> {
                 continue;
             }
             let reader = self.reader;
-            let cached = self.block(block)?;
+            let cached = match self.block(block) {
+                // A trim removed it since the index was asked.
+                Err(StorageError::Io { .. }) if reader.index.is_gone(block.start.segment) => return Ok(None),
+                cached => cached?,
+            };
             if let Some(nth) = cached.newest.get(&slot).copied() {
                 let entry = cached.entry(reader, slot, nth)?;
                 if entry.as_ref().is_some_and(|entry| !only_chosen || entry.id == FETCHED) {

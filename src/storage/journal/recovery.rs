@@ -232,10 +232,10 @@ impl Replay {
             }
             return;
         };
-        let restated = held.sequence <= self.restated.sequence;
-        if all_flushed || self.rest || seal_is_missing || restated {
+        let followed = self.rest || seal_is_missing || cut_short;
+        if all_flushed || followed || held.sequence == self.restated.sequence {
             self.lose_group(&held);
-            if !(all_flushed || restated && held.sequence == self.restated.sequence && !self.rest && !seal_is_missing) {
+            if followed && !all_flushed {
                 self.lose_header_in_doubt();
             }
         } else {
