@@ -194,7 +194,7 @@ fn a_yes_names_the_leader_starts_the_catch_up_and_ends_the_asking() {
     election.take(ElectionInput::LinkUp { peer: node(2) });
     election.take_at(at, ElectionInput::Wake);
     let out = election.take_at(at, answer(3, 1, Some(id(2, 2))));
-    let behind = LearnerInput::Behind { peer: node(3), through: Slot::MAX, durable_through: slot(0) };
+    let behind = LearnerInput::Behind { peer: node(3), through: Slot::MAX, chosen_through: slot(0) };
     assert!(out.contains(&Effect::Local(Local::Learner(behind))));
     assert_eq!(events(&out), [Event::Changed { leader: Some(id(2, 2)) }]);
     assert_eq!(election.leader(), Some(id(2, 2)));

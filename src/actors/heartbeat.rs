@@ -42,6 +42,7 @@ pub(super) struct HeartbeatActor<S: StateMachine> {
     pub(super) pings: VecDeque<Time>,
     pub(super) next_ping: Time,
     pub(super) healthy: bool,
+    pub(super) disk_well: bool,
     pub(super) end: End,
 }
 
@@ -155,6 +156,12 @@ impl<S: StateMachine> HeartbeatActor<S> {
         self.pings.push_back(now);
         if self.pings.len() > PINGS_MAX {
             self.pings.pop_front();
+        }
+        let disk_well = wires.look_at_disk();
+        if disk_well != self.disk_well {
+            self.disk_well = disk_well;
+            tracing::warn!(node = %wires.me(), well = disk_well, "the health of the disk changes");
+            self.step(ElectionInput::DiskWell(disk_well));
         }
         if healthy != self.healthy {
             self.healthy = healthy;

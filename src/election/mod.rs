@@ -229,8 +229,9 @@ impl Election {
                     pulse.answered(now, from, count);
                     let progress = ProposerInput::Progress { peer: from, durable_through };
                     out.push(Effect::Local(Local::Proposer(progress)));
+                    let next = self.view.chosen_through.next();
                     if let Some(until) = pulse.lease_until(&self.view).filter(|_| self.news.lease) {
-                        out.push(Effect::Local(Local::Proposer(ProposerInput::Lease { until })));
+                        out.push(Effect::Local(Local::Proposer(ProposerInput::Lease { until, next })));
                     }
                 }
             }

@@ -94,11 +94,9 @@ impl Pulse {
         let News { watermark, held_through, lease } = news;
         let lease = lease && !view.lease().is_zero();
         let message = Message::Heartbeat { id: self.id, watermark, held_through, pulse: self.count, lease };
-        if lease {
-            // The own acceptor grants it like any other.
-            let heard = AcceptorInput::Message { from: view.me, message: message.clone() };
-            out.push(Effect::Local(Local::Acceptor(heard)));
-        }
+        // The own acceptor answers, and grants a lease, like any other.
+        let heard = AcceptorInput::Message { from: view.me, message: message.clone() };
+        out.push(Effect::Local(Local::Acceptor(heard)));
         let peers: BTreeSet<NodeId> = view.voters().into_iter().chain(view.links.iter().copied()).collect();
         for to in peers.into_iter().filter(|peer| *peer != view.me) {
             out.push(Effect::Send { to, message: message.clone(), after: None });

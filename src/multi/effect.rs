@@ -199,6 +199,8 @@ pub enum ProposerInput {
     Lease {
         /// By this node's clock.
         until: Time,
+        /// Counted in the membership that governs this slot.
+        next: Slot,
     },
     /// An operator's call; answered by [`Effect::Answer`].
     Admin {

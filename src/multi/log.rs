@@ -252,7 +252,8 @@ impl Log {
         let mut facts: Vec<Record> = Vec::new();
         facts.extend(self.base.clone().map(|base| Record::Based { base }));
         facts.extend(self.promised.map(|id| Record::Promised { id }));
-        let watermark = |(id, through): (&ProposalId, &Slot)| Record::Watermark { id: *id, through: *through };
+        let watermark =
+            |(id, through): (&ProposalId, &Slot)| Record::Watermark { id: *id, through: *through };
         facts.extend(self.watermarks.iter().map(watermark));
         for (node, memory) in &self.peers {
             if let Some((disk, incarnation)) = memory.seen {

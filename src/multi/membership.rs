@@ -332,9 +332,7 @@ impl Memberships {
         let alpha = self.governing(next).map_or(0, Membership::alpha);
         // The lowest stays, also where a forced one governs only later slots.
         let lowest = self.by_first_slot.keys().next().copied();
-        known
-            .by_first_slot
-            .retain(|first, _| *first <= through.plus(alpha).next() || Some(*first) == lowest);
+        known.by_first_slot.retain(|first, _| *first <= through.plus(alpha).next() || Some(*first) == lowest);
         known.forget_below(next);
         known
     }
@@ -361,6 +359,11 @@ impl Memberships {
     pub fn governing_any(&self, first: Slot, last: Slot) -> impl Iterator<Item = &Membership> + '_ {
         let start = self.by_first_slot.range(..=first).next_back().map_or(first, |(start, _)| *start);
         self.by_first_slot.range(start..=last.max(start)).map(|(_, membership)| membership)
+    }
+
+    /// The first slot that the membership which governs `slot` governs.
+    pub fn governs_from(&self, slot: Slot) -> Slot {
+        self.by_first_slot.range(..=slot).next_back().map_or(Slot::FIRST, |(first, _)| *first)
     }
 
     /// The first slot that each membership governs.

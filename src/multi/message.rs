@@ -7,6 +7,7 @@ use super::change::{AdminCall, AdminOutcome};
 use super::identity::DiskId;
 use super::membership::Membership;
 use super::record::{Base, Sequence, SnapshotId, Value};
+use super::session::{Request, SessionId};
 use super::slot::{Interval, Slot};
 use crate::paxos::{NodeId, ProposalId};
 use bytes::Bytes;
@@ -185,7 +186,9 @@ pub enum Message {
     Forward {
         /// Which of the sender's commands.
         origin: Origin,
-        /// Encoded as the state machine wants it.
+        /// What the client asks for.
+        request: Request,
+        /// Encoded as the state machine wants it; empty where no command is asked for.
         command: Bytes,
     },
     /// Answers [`Message::Forward`].
@@ -277,6 +280,14 @@ pub enum ForwardOutcome {
     TooLarge,
     /// The state machine could not decode it.
     Malformed,
+    /// A session was opened.
+    SessionOpened(SessionId),
+    /// The session has expired, or never was; nothing was applied (12.3).
+    SessionExpired,
+    /// The client had said that it has the answer; nothing was applied.
+    SerialAnswered,
+    /// The serial is too far above what is answered; nothing was applied.
+    SerialTooFar,
 }
 
 impl fmt::Debug for ForwardOutcome {
@@ -288,6 +299,10 @@ impl fmt::Debug for ForwardOutcome {
             Self::Busy => write!(f, "busy"),
             Self::TooLarge => write!(f, "too large"),
             Self::Malformed => write!(f, "malformed"),
+            Self::SessionOpened(session) => write!(f, "session {session} opened"),
+            Self::SessionExpired => write!(f, "session expired"),
+            Self::SerialAnswered => write!(f, "serial answered"),
+            Self::SerialTooFar => write!(f, "serial too far"),
         }
     }
 }
@@ -302,7 +317,7 @@ impl Message {
             }
             Self::Accepted { slots, .. } => slots.len() * size_of::<Interval>(),
             Self::Accept { values, .. } | Self::Chosen { values, .. } => values.iter().map(Value::size).sum(),
-            Self::Forward { command, .. } => command.len(),
+            Self::Forward { command, .. } => command.len() + size_of::<(Origin, Request)>(),
             Self::ForwardAnswer { outcome: ForwardOutcome::Applied(reply), .. } => reply.len(),
             Self::Form { membership, .. } => Value::Membership(membership.clone()).size(),
             Self::Base { base } => base.memberships.size(),

@@ -36,7 +36,7 @@
 //! | `learner.rs` | in order and without gaps, catching up |
 //! | `membership.rs`, `change.rs` | who votes in which slot, and how that changes |
 //! | `formation.rs`, `identity.rs` | how a cluster begins, who is who |
-//! | `batch.rs`, `session.rs` | several commands as one value; what makes a repeat apply once |
+//! | `batch.rs`, `session/` | several commands as one value; what makes a repeat apply once |
 //! | `node.rs` | which role takes which message, and all roles in one place |
 //!
 //! Comments cite the rules of the protocol by number, such as "(2.3)"; the tests that prove a rule carry its number too.
@@ -62,7 +62,7 @@ mod session;
 mod slot;
 
 pub use acceptor::Acceptor;
-pub use batch::{Batch, BatchBuilder, BatchId, MalformedBatch};
+pub use batch::{Batch, BatchBuilder, BatchId, MalformedBatch, Tag};
 pub use change::{AdminCall, AdminOutcome, Change, ChangeRefusal, TransferRefusal};
 pub use effect::{
     AcceptorInput, Answer, Briefing, Effect, ElectionInput, Event, LearnerInput, Local, ProposerInput,
@@ -77,5 +77,5 @@ pub use membership::{Member, MemberKind, Membership, MembershipError, Membership
 pub use message::{ForwardOutcome, Message, Origin, Page};
 pub use proposer::Proposer;
 pub use record::{AbstainReason, Base, Entry, Group, Record, Sequence, SnapshotId, Value};
-pub use session::OriginTable;
+pub use session::{Admission, OriginTable, Request, SessionId, SessionIdError, SessionStamp, Sessions};
 pub use slot::{Interval, Slot, Time, intervals};

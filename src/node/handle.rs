@@ -11,7 +11,7 @@ use crate::actors::{
     command_bytes_max,
 };
 use crate::codec;
-use crate::multi::{AdminCall, AdminOutcome, Change, ElectionInput, Membership, Slot};
+use crate::multi::{AdminCall, AdminOutcome, Change, ElectionInput, Membership, Request, SessionId, Slot};
 use crate::paxos::NodeId;
 use crate::timer::Time;
 use bytes::Bytes;
@@ -40,6 +40,9 @@ impl<S: StateMachine> std::fmt::Debug for Handle<S> {
     }
 }
 
+/// Where the outcome of a call is told.
+type Asker<T> = oneshot::Sender<Result<T, ProposeError>>;
+
 /// Changes of leadership, newest state first; a slow reader sees the newest only.
 #[derive(Debug)]
 pub struct LeadershipStream {
@@ -54,7 +57,7 @@ impl futures::Stream for LeadershipStream {
 }
 
 impl<S: StateMachine> Handle<S> {
-    pub(super) fn new(lines: Lines<S>, config: &Config) -> Self {
+    pub(crate) fn new(lines: Lines<S>, config: &Config) -> Self {
         let command_bytes_max = command_bytes_max(config.batch_bytes_max);
         let Config { propose_deadline: deadline, trust_clocks, .. } = *config;
         Self { lines, deadline, command_bytes_max, trust_clocks }
@@ -69,6 +72,11 @@ impl<S: StateMachine> Handle<S> {
         Self { deadline, ..self.clone() }
     }
 
+    /// How long a call may take.
+    pub(crate) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     /// Proposes `command`, and answers with the state machine's reply once it is chosen and applied by the leader. Waits for
     /// a credit if too many commands are under way.
     ///
@@ -77,14 +85,7 @@ impl<S: StateMachine> Handle<S> {
     /// [`ProposeError`], within the deadline. Dropping the future does not take the command back.
     pub async fn propose(&self, command: S::Command) -> Result<S::Reply, ProposeError> {
         let command = self.encode(&command)?;
-        let credit = match self.lines.shared.credits.try_take() {
-            Some(credit) => credit,
-            None => self.wait_for_credit().await.map_err(|cause| match cause {
-                Some(cause) => ProposeError::Stopped { cause },
-                None => ProposeError::Busy,
-            })?,
-        };
-        self.call(command, credit).await
+        self.request(Request::Plain, command).await
     }
 
     /// As [`Handle::propose`], but [`ProposeError::Busy`] where it would wait for a credit.
@@ -96,12 +97,12 @@ impl<S: StateMachine> Handle<S> {
         let command = self.encode(&command)?;
         match (self.lines.shared.credits.try_take(), self.lines.shared.stopped()) {
             (_, Some(cause)) => Err(ProposeError::Stopped { cause }),
-            (Some(credit), None) => self.call(command, credit).await,
+            (Some(credit), None) => self.ask(Request::Plain, command, credit, Waiter::caller).await,
             (None, None) => Err(ProposeError::Busy),
         }
     }
 
-    fn encode(&self, command: &S::Command) -> Result<Bytes, ProposeError> {
+    pub(super) fn encode(&self, command: &S::Command) -> Result<Bytes, ProposeError> {
         let bytes = codec::encode(command).map_err(|_| ProposeError::Malformed)?;
         if bytes.len() > self.command_bytes_max {
             return Err(ProposeError::TooLarge { bytes: bytes.len(), bytes_max: self.command_bytes_max });
@@ -109,10 +110,38 @@ impl<S: StateMachine> Handle<S> {
         Ok(Bytes::from(bytes))
     }
 
-    async fn call(&self, command: Bytes, credit: Credit) -> Outcome<S> {
+    /// Hands an encoded command over, once there is a credit for it.
+    pub(super) async fn request(&self, request: Request, command: Bytes) -> Outcome<S> {
+        let credit = self.credit().await?;
+        self.ask(request, command, credit, Waiter::caller).await
+    }
+
+    /// Has a session opened.
+    pub(super) async fn request_session(&self) -> Result<SessionId, ProposeError> {
+        let credit = self.credit().await?;
+        self.ask(Request::OpenSession, Bytes::new(), credit, Waiter::opener).await
+    }
+
+    async fn credit(&self) -> Result<Credit, ProposeError> {
+        match self.lines.shared.credits.try_take() {
+            Some(credit) => Ok(credit),
+            None => self.wait_for_credit().await.map_err(|cause| match cause {
+                Some(cause) => ProposeError::Stopped { cause },
+                None => ProposeError::Busy,
+            }),
+        }
+    }
+
+    async fn ask<T>(
+        &self,
+        request: Request,
+        command: Bytes,
+        credit: Credit,
+        waiter: impl FnOnce(Asker<T>, Credit) -> Waiter<S>,
+    ) -> Result<T, ProposeError> {
         let (reply, outcome) = oneshot::channel();
-        let waiter = Waiter::caller(reply, credit);
-        let mail = ProposerMail::Call { command, patience: self.deadline, waiter };
+        let waiter = waiter(reply, credit);
+        let mail = ProposerMail::Call { request, command, patience: self.deadline, waiter };
         if self.lines.proposer.unbounded_send(mail).is_err() {
             return Err(ProposeError::Stopped { cause: self.cause() });
         }
@@ -259,7 +288,7 @@ impl<S: StateMachine> Handle<S> {
     ///
     /// # Errors
     ///
-    /// [`SnapshotError`].
+    /// [`SnapshotError`]; [`SnapshotError::Failed`] where the storage keeps no snapshots, as none does in this version.
     pub async fn snapshot(&self) -> Result<Slot, SnapshotError> {
         let (reply, outcome) = oneshot::channel();
         if self.lines.learner.unbounded_send(LearnerMail::Snapshot(reply)).is_err() {

@@ -8,6 +8,7 @@ mod config;
 pub(crate) mod credits;
 mod handle;
 mod outcome;
+mod session;
 pub(crate) mod shared;
 mod snapshot;
 mod state_machine;
@@ -20,5 +21,6 @@ pub use outcome::{
     ChangeError, Leadership, NotLeaderReason, ProposeError, ReadError, SnapshotError, StartError, Status,
     StopCause, TransferError,
 };
+pub use session::{Session, SessionCall};
 pub use snapshot::{RestoreError, Snapshot, SnapshotReader};
 pub use state_machine::{Position, StateMachine};

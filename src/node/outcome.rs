@@ -25,7 +25,7 @@ pub enum ProposeError {
     /// The deadline passed, or the part that knew is gone: the command may have been chosen, may still be, or never will.
     #[error("the outcome is unknown: the command may or may not be chosen")]
     Unknown {
-        /// Whether the same call may be made again without applying the command twice.
+        /// Whether the same call may be made again without applying the command twice: in a session, under the same serial.
         retry_is_safe: bool,
     },
     /// The encoded command does not fit a batch.
@@ -39,6 +39,17 @@ pub enum ProposeError {
     /// The command cannot be encoded, or the leader cannot decode it.
     #[error("the command cannot be encoded or decoded")]
     Malformed,
+    /// The session has expired, or never was; nothing was applied. What became of earlier calls in it is not known any
+    /// more: open a new one.
+    #[error("the session has expired")]
+    SessionExpired,
+    /// The client had said that it has the answer to this call of its session; nothing was applied (anew).
+    #[error("this call of the session was answered already")]
+    SerialAnswered,
+    /// More than [`SessionStamp::OPEN_MAX`](crate::multi::SessionStamp::OPEN_MAX) calls of the session would be open; nothing
+    /// was applied.
+    #[error("too many calls of the session are open")]
+    SerialTooFar,
     /// The node is stopped, or stopping.
     #[error("the node is stopped: {cause}")]
     Stopped {

@@ -100,7 +100,10 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     ///
     /// As [`Storage::append`].
-    async fn trim(&self, through: Slot, facts: Vec<Record>) -> Result<Slot, StorageError>;
+    async fn trim(&self, through: Slot, facts: Vec<Record>) -> Result<Slot, StorageError> {
+        drop((through, facts));
+        Ok(Slot::ZERO)
+    }
 
     /// Begins to write a snapshot that was applied through `through`, in place of any other that is not sealed. With
     /// `expected` it is one that a peer holds, of the same `through`, and what is left of an earlier attempt at the same one
@@ -109,7 +112,10 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     ///
     /// If it cannot be written; nothing else fails by it.
-    async fn begin_snapshot(&self, through: Slot, expected: Option<SnapshotId>) -> Result<u64, StorageError>;
+    async fn begin_snapshot(&self, through: Slot, expected: Option<SnapshotId>) -> Result<u64, StorageError> {
+        let _ = (through, expected);
+        Err(StorageError::NoSnapshot)
+    }
 
     /// Appends to the snapshot that was begun; `at` is how many bytes are held.
     ///
@@ -117,7 +123,10 @@ pub trait Storage: Send + Sync + 'static {
     ///
     /// If it cannot be written, which ends this snapshot and nothing else. [`StorageError::NoSnapshot`] if none was begun or
     /// `at` is another place, which changes nothing.
-    async fn write_snapshot(&self, at: u64, bytes: Bytes) -> Result<(), StorageError>;
+    async fn write_snapshot(&self, at: u64, bytes: Bytes) -> Result<(), StorageError> {
+        drop((at, bytes));
+        Err(StorageError::NoSnapshot)
+    }
 
     /// Makes the snapshot that was begun durable, and says which it is.
     ///
@@ -125,7 +134,9 @@ pub trait Storage: Send + Sync + 'static {
     ///
     /// As [`Storage::write_snapshot`]; [`StorageError::Corrupt`] if it is not the one that was expected: what was written is
     /// removed, and the transfer has to begin anew.
-    async fn seal_snapshot(&self) -> Result<SnapshotId, StorageError>;
+    async fn seal_snapshot(&self) -> Result<SnapshotId, StorageError> {
+        Err(StorageError::NoSnapshot)
+    }
 
     /// The content of a sealed snapshot from the byte `at` on, at most `bytes_max` of it; empty at its end.
     ///
@@ -137,17 +148,25 @@ pub trait Storage: Send + Sync + 'static {
         snapshot: SnapshotId,
         at: u64,
         bytes_max: usize,
-    ) -> Result<Bytes, StorageError>;
+    ) -> Result<Bytes, StorageError> {
+        let _ = (snapshot, at, bytes_max);
+        Err(StorageError::NoSnapshot)
+    }
 
     /// Checks the next `bytes_max` bytes, about, of what is held (clause 13).
     ///
     /// # Errors
     ///
     /// If the place cannot be read at all.
-    async fn scrub(&self, bytes_max: usize) -> Result<Scrubbed, StorageError>;
+    async fn scrub(&self, bytes_max: usize) -> Result<Scrubbed, StorageError> {
+        let _ = bytes_max;
+        Ok(Scrubbed::default())
+    }
 
     /// How many bytes the entries take that `trim` has not forgotten, about: the measure of when to take a snapshot.
-    fn log_bytes(&self) -> u64;
+    fn log_bytes(&self) -> u64 {
+        0
+    }
 
     /// What `open` found damaged and how it judged it, in words for an operator; nothing by default.
     fn damage(&self) -> Vec<String> {

@@ -241,7 +241,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::multi::{AbstainReason, Base, DiskId, Incarnation, Interval, Memberships, Sequence, SnapshotId};
+    use crate::multi::{
+        AbstainReason, Base, DiskId, Incarnation, Interval, Memberships, Sequence, SnapshotId,
+    };
     use std::collections::BTreeMap;
 
     fn records() -> Vec<Record> {

@@ -339,7 +339,7 @@ impl Acceptor {
         }
         out.push(Effect::Local(Local::Election(ElectionInput::Heard { id })));
         self.on_watermark(from, id, watermark, out);
-        if self.log.abstains().is_none() {
+        if self.votes() {
             let message = Message::HeartbeatAck { id, pulse, durable_through: self.durable_through };
             out.push(Effect::Send { to: from, message, after: None });
         }
@@ -412,8 +412,10 @@ impl Acceptor {
 
     fn on_persisted(&mut self, sequence: Sequence, out: &mut Vec<Effect>) {
         self.durable = self.durable.max(sequence);
-        while let Some((_, through)) = self.learned_at.pop_front_if(|(at, _)| *at <= self.durable) {
+        while let Some((_, through)) = self.learned_at.front().copied().filter(|(at, _)| *at <= self.durable)
+        {
             self.durable_through = through;
+            self.learned_at.pop_front();
         }
         self.based(out);
         self.ask_storage(out);

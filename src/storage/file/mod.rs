@@ -15,8 +15,8 @@ mod worker;
 
 use super::disk::{Disk, RealDisk};
 use super::journal::{Damage, SEGMENT_BYTES_DEFAULT};
-use super::{Recovered, Scrubbed, Start, Storage, StorageError};
-use crate::multi::{Entry, Group, Owner, Record, Slot, SnapshotId};
+use super::{Recovered, Start, Storage, StorageError};
+use crate::multi::{Entry, Group, Owner, Slot};
 use async_trait::async_trait;
 use place::Place;
 use std::ops::Range;
@@ -188,34 +188,6 @@ impl Storage for FileStorage {
 
     fn damage(&self) -> Vec<String> {
         Self::damage(self).iter().map(|damage| format!("{damage:?}")).collect()
-    }
-
-    async fn trim(&self, _: Slot, _: Vec<Record>) -> Result<Slot, StorageError> {
-        Err(StorageError::NotOpen)
-    }
-
-    async fn begin_snapshot(&self, _: Slot, _: Option<SnapshotId>) -> Result<u64, StorageError> {
-        Err(StorageError::NotOpen)
-    }
-
-    async fn write_snapshot(&self, _: u64, _: bytes::Bytes) -> Result<(), StorageError> {
-        Err(StorageError::NotOpen)
-    }
-
-    async fn seal_snapshot(&self) -> Result<SnapshotId, StorageError> {
-        Err(StorageError::NotOpen)
-    }
-
-    async fn read_snapshot(&self, _: SnapshotId, _: u64, _: usize) -> Result<bytes::Bytes, StorageError> {
-        Err(StorageError::NotOpen)
-    }
-
-    async fn scrub(&self, _: usize) -> Result<Scrubbed, StorageError> {
-        Err(StorageError::NotOpen)
-    }
-
-    fn log_bytes(&self) -> u64 {
-        0
     }
 
     async fn close(&self) -> Result<(), StorageError> {

@@ -101,7 +101,8 @@ impl CheckpointFile {
         let mut facts = Vec::new();
         while !rest.is_empty() {
             let decoded = decode(&mut rest);
-            let (_, record) = decoded.map_err(|_| self.corrupt("a fact of the checkpoint cannot be decoded"))?;
+            let (_, record) =
+                decoded.map_err(|_| self.corrupt("a fact of the checkpoint cannot be decoded"))?;
             facts.push(record);
         }
         Ok(Checkpoint { through, gone_through, first_segment, start, restated, written, facts })
@@ -110,9 +111,8 @@ impl CheckpointFile {
     pub(super) fn save(&mut self, checkpoint: &Checkpoint) -> Result<(), StorageError> {
         let mut records = Vec::new();
         for record in &checkpoint.facts {
-            encode(&mut records, GroupId::default(), record).map_err(|_| {
-                io_error("encode", &self.path)(io::Error::other("a fact cannot be encoded"))
-            })?;
+            encode(&mut records, GroupId::default(), record)
+                .map_err(|_| io_error("encode", &self.path)(io::Error::other("a fact cannot be encoded")))?;
         }
         let Checkpoint { through, gone_through, first_segment, start, restated, written, .. } = *checkpoint;
         Ok(self.file.save(&OnDisk {

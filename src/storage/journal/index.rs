@@ -145,7 +145,13 @@ impl Index {
     /// The blocks that may hold one of these slots, newest first.
     fn candidates(&self, first: Slot, last: Slot) -> Vec<Block> {
         let state = self.lock();
-        state.blocks.iter().rev().filter(|block| block.first <= last && first <= block.last).copied().collect()
+        state
+            .blocks
+            .iter()
+            .rev()
+            .filter(|block| block.first <= last && first <= block.last)
+            .copied()
+            .collect()
     }
 }
 
@@ -195,7 +201,8 @@ impl Reader {
     /// Those of `slots` whose newest entry cannot be read.
     pub(super) fn unreadable(&self, slots: impl Iterator<Item = Slot>) -> Vec<Slot> {
         let mut cache = Cache { reader: self, blocks: VecDeque::new() };
-        let mut is_unreadable = |slot: &Slot| cache.find(*slot, &self.index.candidates(*slot, *slot)).is_err();
+        let mut is_unreadable =
+            |slot: &Slot| cache.find(*slot, &self.index.candidates(*slot, *slot)).is_err();
         slots.filter(|slot| is_unreadable(slot)).collect()
     }
 }

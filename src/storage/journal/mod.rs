@@ -261,8 +261,7 @@ impl Journal {
     /// [`StorageError`] if it cannot be read.
     pub fn replay(&self) -> Result<Replayed, StorageError> {
         let (disk, until) = (self.disk.as_ref(), Some(self.end()));
-        let replay =
-            Replay::run(disk, &self.dir, self.stamp, &self.checkpoint, Index::default(), until)?;
+        let replay = Replay::run(disk, &self.dir, self.stamp, &self.checkpoint, Index::default(), until)?;
         let complete = replay.sequence == self.sequence;
         let mut replayed = replay.into_replayed();
         if !complete {

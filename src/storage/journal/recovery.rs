@@ -56,11 +56,8 @@ impl Replay {
         index: Index,
         until: Option<Position>,
     ) -> Result<Self, StorageError> {
-        let gone = |what: &str| StorageError::Corrupt {
-            path: dir.to_path_buf(),
-            offset: 0,
-            what: what.to_owned(),
-        };
+        let gone =
+            |what: &str| StorageError::Corrupt { path: dir.to_path_buf(), offset: 0, what: what.to_owned() };
         let mut numbers = segment::list(disk, dir)?;
         numbers.retain(|number| *number >= checkpoint.first_segment);
         let (Some(first), Some(last)) = (numbers.first(), numbers.last()) else {
