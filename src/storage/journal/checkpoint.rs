@@ -11,6 +11,7 @@
 
 use super::{Stamp, io_error};
 use crate::multi::{Record, Sequence, Slot};
+use crate::paxos::ProposalId;
 use crate::storage::StorageError;
 use crate::storage::atomic_file::AtomicFile;
 use crate::storage::disk::Disk;
@@ -22,7 +23,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const NAME: &str = "checkpoint";
+/// The name of the checkpoint in the directory of its journal.
+pub(crate) const CHECKPOINT: &str = "checkpoint";
 
 /// How far the chain of groups has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +46,7 @@ struct OnDisk {
     start: Chain,
     restated: Chain,
     written: Sequence,
+    promised: Option<ProposalId>,
     records: Bytes,
 }
 
@@ -62,6 +65,8 @@ pub(super) struct Checkpoint {
     pub(super) restated: Chain,
     /// The newest write at the time.
     pub(super) written: Sequence,
+    /// The highest id promised at the time, as every header says it.
+    pub(super) promised: Option<ProposalId>,
     pub(super) facts: Vec<Record>,
 }
 
@@ -75,14 +80,14 @@ pub(super) struct CheckpointFile {
 
 impl CheckpointFile {
     pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path, stamp: Stamp) -> Result<Self, StorageError> {
-        let path = dir.join(NAME);
+        let path = dir.join(CHECKPOINT);
         Ok(Self { file: AtomicFile::open_on(disk, path.clone())?, stamp, path })
     }
 
     /// Whether there is one in `dir`.
     pub(super) fn exists(disk: &dyn Disk, dir: &Path) -> Result<bool, StorageError> {
         let names = disk.list(dir).map_err(io_error("list", dir))?;
-        Ok(names.iter().any(|name| name == NAME))
+        Ok(names.iter().any(|name| name == CHECKPOINT))
     }
 
     /// Removes what a crash left of one that was not whole.
@@ -93,7 +98,17 @@ impl CheckpointFile {
     /// The last one; one that says nothing where there was none.
     pub(super) fn load(&self) -> Result<Checkpoint, StorageError> {
         let Some(found) = self.file.load()? else { return Ok(Checkpoint::default()) };
-        let OnDisk { stamp, through, gone_through, first_segment, start, restated, written, records } = found;
+        let OnDisk {
+            stamp,
+            through,
+            gone_through,
+            first_segment,
+            start,
+            restated,
+            written,
+            promised,
+            records,
+        } = found;
         if stamp != self.stamp.parts() {
             return Err(self.corrupt("the checkpoint belongs to another disk"));
         }
@@ -105,7 +120,7 @@ impl CheckpointFile {
                 decoded.map_err(|_| self.corrupt("a fact of the checkpoint cannot be decoded"))?;
             facts.push(record);
         }
-        Ok(Checkpoint { through, gone_through, first_segment, start, restated, written, facts })
+        Ok(Checkpoint { through, gone_through, first_segment, start, restated, written, promised, facts })
     }
 
     pub(super) fn save(&mut self, checkpoint: &Checkpoint) -> Result<(), StorageError> {
@@ -114,7 +129,8 @@ impl CheckpointFile {
             encode(&mut records, GroupId::default(), record)
                 .map_err(|_| io_error("encode", &self.path)(io::Error::other("a fact cannot be encoded")))?;
         }
-        let Checkpoint { through, gone_through, first_segment, start, restated, written, .. } = *checkpoint;
+        let Checkpoint { through, gone_through, first_segment, start, restated, written, promised, .. } =
+            *checkpoint;
         Ok(self.file.save(&OnDisk {
             stamp: self.stamp.parts(),
             through,
@@ -123,18 +139,12 @@ impl CheckpointFile {
             start,
             restated,
             written,
+            promised,
             records: records.into(),
         })?)
     }
 
     fn corrupt(&self, what: &str) -> StorageError {
         StorageError::Corrupt { path: self.path.clone(), offset: 0, what: what.to_owned() }
-    }
-}
-
-impl Checkpoint {
-    /// Whether the facts in the group with this sequence were restated.
-    pub(super) fn restates(&self, sequence: u64) -> bool {
-        sequence <= self.restated.sequence
     }
 }

@@ -15,14 +15,15 @@
 mod checkpoint;
 mod group;
 mod index;
+mod reader;
 mod recovery;
 mod scrub;
 mod segment;
 mod spare;
 mod trim;
 
-pub use index::Reader;
-pub use scrub::Checked;
+pub(crate) use checkpoint::CHECKPOINT;
+pub use reader::Reader;
 pub use spare::{Spare, SpareOrder};
 
 use super::StorageError;

@@ -36,6 +36,8 @@ pub(super) struct Replay {
     pub(super) extents: BTreeMap<u64, Extent>,
     /// What the groups through here said of facts was restated by the checkpoint.
     restated: Chain,
+    /// As the checkpoint restates them: once more behind damage, which may have hidden the newest of a fact.
+    facts_restated: Vec<Record>,
     /// The last group, while it is open whether its damaged body was torn or has rotted.
     held: Option<Header>,
     /// Something stands behind the last group.
@@ -43,6 +45,8 @@ pub(super) struct Replay {
     /// What stands behind the last group was flushed once, and cannot be read: it is left there.
     pub(super) tail_in_doubt: bool,
     last_segment: u64,
+    /// Segments are missing behind the last group.
+    segments_missing: bool,
 }
 
 impl Replay {
@@ -68,7 +72,10 @@ impl Replay {
         }
         let mut replay = Self::behind(checkpoint, index, *first, *last);
         let mut content = Vec::new();
+        let mut expected = checkpoint.first_segment.max(FIRST_SEGMENT);
         for number in numbers {
+            replay.segments_missing |= number != expected;
+            expected = number.saturating_add(1);
             let segment = Segment::open(disk, dir, number, Access::Read)?;
             segment.read(0, segment.bytes, &mut content)?;
             if !segment.check(&content, stamp)? {
@@ -87,7 +94,10 @@ impl Replay {
         if checkpoint.gone_through > Slot::ZERO {
             log.apply(&Record::Trimmed { through: checkpoint.gone_through });
         }
-        index.trim(checkpoint.first_segment, checkpoint.through, checkpoint.restated.sequence);
+        if let Some(promised) = checkpoint.promised {
+            log.raise_promise(promised);
+        }
+        index.trim(checkpoint);
         let Chain { sequence, previous_crc, facts } = checkpoint.start;
         Self {
             log,
@@ -102,10 +112,12 @@ impl Replay {
             index,
             extents: BTreeMap::new(),
             restated: checkpoint.restated,
+            facts_restated: checkpoint.facts.clone(),
             held: None,
             rest: false,
             tail_in_doubt: false,
             last_segment: last,
+            segments_missing: false,
         }
     }
 
@@ -170,13 +182,17 @@ impl Replay {
         if let Some(held) = self.held.take() {
             self.lose_group(&held);
         }
+        self.segments_missing = false;
         if header.sequence != self.sequence + 1 || header.previous_crc != self.previous_crc {
             self.damage.push(Damage::Header(self.end));
             self.lose_all_open();
         }
-        let restated = header.sequence <= self.restated.sequence;
+        let is_restated = header.sequence <= self.restated.sequence;
         let known = if self.sequence < self.restated.sequence { self.restated.facts } else { self.facts };
-        if !restated && header.facts != known.saturating_add(header.own_facts()) {
+        if !is_restated {
+            self.restate_behind_damage();
+        }
+        if !is_restated && header.facts != known.saturating_add(header.own_facts()) {
             self.doubt();
         }
         self.note_extent(&header);
@@ -186,7 +202,6 @@ impl Replay {
         self.facts = header.facts;
         self.sealed = header.is_seal();
         self.rest = false;
-        self.index.reach(&header);
         let Some(mut body) = header.body(content, 0) else {
             self.held = Some(header);
             return Ok(());
@@ -197,14 +212,31 @@ impl Replay {
                 offset: header.synced.offset as u64,
                 what: "a record of an intact group cannot be decoded".to_owned(),
             })?;
-            self.log.apply(&record);
-            if let Record::Forced { epoch, .. } = record {
-                self.forced(epoch);
-            }
+            self.fold(record, is_restated);
         }
         self.index.add(&header);
         self.believe(&header);
         Ok(())
+    }
+
+    /// Folds one record. One that forced a membership before the checkpoint still voids what came before it; but who votes
+    /// since then stands in the checkpoint, with the changes that were made behind it.
+    fn fold(&mut self, record: Record, is_restated: bool) {
+        let Record::Forced { epoch, memberships } = record else { return self.log.apply(&record) };
+        let since = self.log.base().filter(|_| is_restated).map(|base| base.memberships.clone());
+        self.log.apply(&Record::Forced { epoch, memberships: since.unwrap_or(memberships) });
+        // Nobody of the old epoch is promised anything any more.
+        self.epoch = self.epoch.max(epoch);
+        self.damage.retain(|damage| *damage != Damage::InDoubt);
+    }
+
+    /// All groups that the checkpoint restates are passed: where one of them is damaged, an older one may have had the last
+    /// word on a fact.
+    fn restate_behind_damage(&mut self) {
+        let facts = std::mem::take(&mut self.facts_restated);
+        if !self.damage.is_empty() {
+            facts.iter().for_each(|fact| self.log.apply(fact));
+        }
     }
 
     /// What a header proves by itself.
@@ -221,15 +253,22 @@ impl Replay {
         let seal_is_missing = self.end.segment < self.last_segment && !self.sealed;
         // The checkpoint was written when the groups through there were durable.
         let cut_short = self.sequence < self.restated.sequence;
+        let is_missing = seal_is_missing || cut_short || self.segments_missing;
+        self.judge_end(is_missing, all_flushed);
+        self.restate_behind_damage();
+    }
+
+    /// `is_missing`: a group was flushed behind the last one that was found.
+    fn judge_end(&mut self, is_missing: bool, all_flushed: bool) {
         let Some(held) = self.held.take() else {
-            if (seal_is_missing || cut_short) && !all_flushed {
+            if is_missing && !all_flushed {
                 self.lose_header_in_doubt();
             } else if self.rest && !all_flushed {
                 self.damage.push(Damage::TornTail(self.end));
             }
             return;
         };
-        let followed = self.rest || seal_is_missing || cut_short;
+        let followed = self.rest || is_missing;
         if all_flushed || followed || held.sequence == self.restated.sequence {
             self.lose_group(&held);
             if followed && !all_flushed {
@@ -247,6 +286,7 @@ impl Replay {
     /// A good header with a bad body (11.4): its slots are unknown.
     fn lose_group(&mut self, header: &Header) {
         self.damage.push(Damage::Body(header.synced));
+        self.index.reach(header);
         for run in header.runs.iter().filter(|run| run.kind.has_slot()) {
             for nth in 0..run.count {
                 self.log.lose(run.first.plus(nth));
@@ -271,12 +311,6 @@ impl Replay {
         self.tail_in_doubt = true;
         self.lose_all_open();
         self.doubt();
-    }
-
-    /// An operator left this node alone with what it had: nobody is promised anything any more.
-    fn forced(&mut self, epoch: u64) {
-        self.epoch = self.epoch.max(epoch);
-        self.damage.retain(|damage| *damage != Damage::InDoubt);
     }
 
     fn doubt(&mut self) {

@@ -1,32 +1,33 @@
-//! Checks groups that were written long ago, beside the journal that writes on.
+//! The scrub: checks what was written long ago, beside the journal that writes on.
 //!
-//! Only what was flushed is looked at. What is found damaged is reported by slot as long as it is the newest that is held
-//! of the slot; it is left as it is (protocol 11, faults F8, F9 and F11).
+//! Only what was flushed is looked at, segment by segment, the checkpoint first. What is damaged is reported by slot as long
+//! as it is the newest that is held of the slot, and left as it is (protocol 11, faults F7 to F9 and F11).
 
-use super::group::{ALIGNMENT, Header};
-use super::index::Reader;
+use super::checkpoint::CheckpointFile;
+use super::group::{ALIGNMENT, Header, aligned};
+use super::reader::Reader;
 use super::segment::{self, Segment};
 use super::{Position, Stamp};
 use crate::multi::{Interval, intervals};
-use crate::storage::StorageError;
 use crate::storage::disk::Access;
+use crate::storage::{Scrubbed, StorageError};
+use std::sync::Arc;
 
 /// The least that is read at once, in bytes.
-const WINDOW_BYTES: usize = 64 << 10;
+const WINDOW_BYTES_MIN: usize = 4 << 10;
+/// The most that is read at once, in bytes, but for a longer group.
+const WINDOW_BYTES_MAX: usize = 1 << 20;
 /// So many slots are looked at one by one; of more, all are reported.
 const SLOTS_MAX: u64 = 1 << 16;
 
 /// What a piece of the journal came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Checked {
-    /// How many bytes were checked.
-    pub bytes: u64,
+#[derive(Debug, Default)]
+struct Checked {
+    bytes: u64,
     /// Where to go on; `None` behind the last group.
-    pub next: Option<Position>,
-    /// The slots whose newest entry is damaged.
-    pub slots: Vec<Interval>,
-    /// A fact may be damaged that stands nowhere else.
-    pub facts: bool,
+    next: Option<Position>,
+    slots: Vec<Interval>,
+    facts: bool,
 }
 
 /// A part of a segment, in memory.
@@ -41,12 +42,44 @@ struct Window {
 }
 
 impl Reader {
-    /// Checks the groups from `from` on, about `bytes_max` bytes of them, within one segment.
+    /// Checks the next `bytes_max` bytes, about, of checkpoint and journal; see
+    /// [`Storage::scrub`](crate::storage::Storage::scrub).
     ///
     /// # Errors
     ///
-    /// [`StorageError::Io`] if the segment cannot be opened.
-    pub fn check(&self, from: Position, bytes_max: usize) -> Result<Checked, StorageError> {
+    /// [`StorageError::Io`] if a segment cannot be opened.
+    pub fn scrub(&self, bytes_max: usize) -> Result<Scrubbed, StorageError> {
+        let mut at = self.index.scrubbed();
+        let mut found = Scrubbed {
+            facts: at == Position::default() && self.checkpoint_is_damaged(),
+            ..Scrubbed::default()
+        };
+        let mut left = bytes_max;
+        loop {
+            let checked = self.check(at, left)?;
+            found.bytes += checked.bytes;
+            found.slots.extend(checked.slots);
+            found.facts |= checked.facts;
+            left = left.saturating_sub(usize::try_from(checked.bytes).unwrap_or(usize::MAX));
+            at = checked.next.unwrap_or_default();
+            if left == 0 || checked.next.is_none() {
+                break;
+            }
+        }
+        self.index.set_scrubbed(at);
+        found.slots = merge(found.slots);
+        Ok(found)
+    }
+
+    /// Whether the checkpoint is not what was written, or is gone.
+    fn checkpoint_is_damaged(&self) -> bool {
+        let file = CheckpointFile::open(Arc::clone(&self.disk), &self.dir, self.stamp);
+        let found = file.and_then(|file| file.load());
+        found.map_or(true, |checkpoint| checkpoint.first_segment == 0 && self.index.is_cut())
+    }
+
+    /// Checks the groups from `from` on, about `bytes_max` bytes of them, within one segment.
+    fn check(&self, from: Position, bytes_max: usize) -> Result<Checked, StorageError> {
         let Some((number, end, last)) = self.index.written_from(from.segment) else {
             return Ok(Checked::default());
         };
@@ -58,52 +91,46 @@ impl Reader {
         }
         let segment = match Segment::open(self.disk.as_ref(), &self.dir, number, Access::Read) {
             // A trim removed it since the index was asked.
-            Err(_) if self.index.written_from(number).is_none_or(|(first, ..)| first != number) => {
+            Err(_) if self.index.is_gone(number) => {
                 return Ok(Checked { next: Some(from), ..Checked::default() });
             }
             segment => segment?,
         };
         let mut window = Window { segment, content: Vec::new(), start, end, last };
-        let mut length = bytes_max.clamp(WINDOW_BYTES, end - start);
+        let mut length = bytes_max.clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX).min(end - start);
         loop {
             if window.segment.read(start, start + length, &mut window.content).is_err() {
-                // What the disk cannot read is damaged; a window starts where a group may start.
-                let to = super::aligned(start + length).min(end);
-                return Ok(self.report_gap(&window, to, None));
+                // What the disk cannot read is damaged. A later group may begin at each multiple of the alignment.
+                return Ok(self.report_gap(&window, aligned(start + length).min(end), None));
             }
-            let (checked, passed) = self.check_window(&window);
-            if passed || length >= end - start {
+            if let Some(checked) = self.check_window(&window, length >= end - start) {
                 return Ok(checked);
             }
-            // A group that is longer than the window, or a damaged header: the whole of the rest tells.
+            // A group that is longer than the window, or a damaged header: more of what follows tells.
             length = length.saturating_mul(4).min(end - start);
         }
     }
 
-    /// Checks the groups of a window, up to a header that is cut off or damaged. `false` if that is the first.
-    fn check_window(&self, window: &Window) -> (Checked, bool) {
+    /// Checks the groups of a window, up to a header that is damaged or a group that is cut off. `None` if more has to be
+    /// read to know which; `is_whole`: nothing is left to read.
+    fn check_window(&self, window: &Window, is_whole: bool) -> Option<Checked> {
         let mut checked = Checked::default();
         let mut at = window.start;
-        let whole = window.start + window.content.len() >= window.end;
-        while at < window.end {
-            let Some(header) = window.header(at, self.stamp) else {
-                if at > window.start || !whole {
-                    break;
-                }
-                let next = window.next_header(at + ALIGNMENT, self.stamp);
-                let to = next.as_ref().map_or(window.end, |next| next.synced.offset);
-                return (self.report_gap(window, to, next.as_ref()), true);
-            };
+        while let Some(header) = window.header(at, self.stamp) {
             if header.body(&window.content, window.start).is_none() {
-                let slots = self.unreadable(header.slots());
-                checked.slots.extend(intervals(slots));
+                checked.slots.extend(intervals(self.unreadable(header.slots())));
                 checked.facts |= header.own_facts() > 0 && !self.index.is_restated(header.sequence);
             }
             at = header.end();
         }
+        if at == window.start {
+            let next = window.next_header(at + ALIGNMENT, self.stamp);
+            let to = next.as_ref().map(|next| next.synced.offset).or(is_whole.then_some(window.end))?;
+            return Some(self.report_gap(window, to, next.as_ref()));
+        }
         checked.bytes = (at - window.start) as u64;
         checked.next = Some(window.segment.at(at));
-        (checked, at > window.start)
+        Some(checked)
     }
 
     /// Nothing between the start of the window and `to` can be read: the slots that the index has there, if no later group
@@ -130,6 +157,7 @@ impl Reader {
 }
 
 impl Window {
+    /// The intact header at `at`, with its whole body in the window.
     fn header(&self, at: usize, stamp: Stamp) -> Option<Header> {
         let found = Header::read(&self.content, self.start, self.segment.at(at), stamp);
         found.map(|(header, _)| header).filter(|header| header.end() <= self.end)
@@ -141,7 +169,7 @@ impl Window {
 }
 
 /// Merges what several pieces said of slots.
-pub(crate) fn merge(slots: Vec<Interval>) -> Vec<Interval> {
+fn merge(slots: Vec<Interval>) -> Vec<Interval> {
     let mut sorted = slots;
     sorted.sort_unstable();
     let mut merged: Vec<Interval> = Vec::new();

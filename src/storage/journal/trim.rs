@@ -48,11 +48,12 @@ impl Journal {
             start,
             restated: self.chain(),
             written: self.written,
+            promised: self.promised,
             facts,
         };
         self.checkpoint_file.save(&checkpoint)?;
+        self.index.trim(&checkpoint);
         self.checkpoint = checkpoint;
-        self.index.trim(first_segment, through, self.sequence);
         let kept = self.extents.split_off(&first_segment);
         for number in std::mem::replace(&mut self.extents, kept).into_keys() {
             // A segment that stays by a failure is removed at the next open.
