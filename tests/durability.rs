@@ -9,8 +9,12 @@ mod crash;
 mod damage;
 #[path = "durability/directory.rs"]
 mod directory;
+#[path = "durability/scrub.rs"]
+mod scrub;
 #[path = "durability/suite.rs"]
 mod suite;
+#[path = "durability/trim.rs"]
+mod trim;
 
 use bytes::Bytes;
 use futures::executor::block_on;
