@@ -35,7 +35,7 @@ fn trimming(operations: u64, every: u64) -> Vec<Step> {
 }
 
 /// The log may begin above all that is learned.
-pub(crate) fn base_at(log: &Log) -> Record {
+pub(super) fn base_at(log: &Log) -> Record {
     let through = log.chosen_through();
     let memberships = log.memberships().unwrap().as_of(through);
     let snapshot = Some(SnapshotId { through, bytes: 10, checksum: 7 });
