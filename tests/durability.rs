@@ -9,6 +9,8 @@ mod crash;
 mod damage;
 #[path = "durability/directory.rs"]
 mod directory;
+#[path = "durability/force.rs"]
+mod force;
 #[path = "durability/scrub.rs"]
 mod scrub;
 #[path = "durability/suite.rs"]

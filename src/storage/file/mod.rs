@@ -11,8 +11,11 @@
 //! An append is one message to the thread, one write, one flush, one message back.
 //! Knows nothing of: what a record means, beyond the fold.
 
+mod force;
 mod place;
 mod worker;
+
+pub use force::{ForceError, ForceReport};
 
 use super::disk::{Disk, RealDisk};
 use super::journal::{Damage, SEGMENT_BYTES_DEFAULT};

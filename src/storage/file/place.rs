@@ -104,6 +104,13 @@ impl Place {
         self.journal.trim(through, facts)
     }
 
+    /// Says durably that the place is in `epoch` (10.2).
+    pub(super) fn enter_epoch(&mut self, settings: &Settings, epoch: u64) -> Result<(), StorageError> {
+        self.identity.owner.epoch = epoch;
+        let path = settings.dir.join(IDENTITY);
+        Ok(AtomicFile::open_on(Arc::clone(&settings.disk), path)?.save(&self.identity)?)
+    }
+
     pub(super) fn reader(&self) -> Reader {
         self.journal.reader()
     }

@@ -3,11 +3,7 @@
 //! It restates all facts, and says where the chain of groups goes on: which segment is the first that is kept, and what its
 //! first group must follow. It is durable before a segment is removed, so a crash in between leaves segments too many, which
 //! the next open removes. There is one, and no fallback.
-//!
-//! ```text
-//! directory/checkpoint := atomically replaced file of { stamp, through, gone, first segment, chain at its start, chain at the
-//!                         time of the checkpoint, newest write, facts as records }
-//! ```
+//! Its layout stands in the [module above](super).
 
 use super::{Stamp, io_error};
 use crate::multi::{Record, Sequence, Slot};

@@ -223,4 +223,22 @@ mod tests {
         let numbers: Vec<u64> = found.iter().map(|(_, entry)| entry.id.number).collect();
         assert_eq!(numbers, [1998, 1999, 2000]);
     }
+
+    #[test]
+    fn a_thousand_cuts_leave_nothing_of_an_old_slot_in_memory() {
+        let mut journal = journal();
+        let mut most = 0;
+        for cycle in 1..=1000 {
+            for slot in cycle * 40..cycle * 40 + 40 {
+                let records =
+                    vec![accepted(slot, 1), Record::Promised { id: ProposalId::new(cycle, NodeId::new(1)) }];
+                journal.append(&Group { sequence: Sequence(slot), records }).unwrap();
+            }
+            journal.trim(Slot::new(cycle * 40 + 39), Vec::new()).unwrap();
+            let written = journal.index.lock().written.len();
+            most = most.max(journal.index.blocks() + written + journal.extents.len());
+        }
+        assert!(journal.segment.number > 5, "segments were removed");
+        assert!(most <= 20, "{most} lines for one segment of 16 blocks");
+    }
 }
