@@ -129,6 +129,7 @@ fn a_survivor_with_a_damaged_journal_gives_up_what_is_unknown_and_votes_again() 
 
     // The newest groups, with what was promised in them.
     let disk = written(&groups);
+    disk.flip(&segment, starts[4] + 150, 1);
     disk.edit(&segment, |content| {
         for start in &starts[5..] {
             content[start + 20] ^= 1;
