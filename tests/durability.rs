@@ -9,8 +9,14 @@ mod crash;
 mod damage;
 #[path = "durability/directory.rs"]
 mod directory;
+#[path = "durability/snapshots.rs"]
+mod snapshots;
+#[path = "durability/snapshots_damage.rs"]
+mod snapshots_damage;
 #[path = "durability/suite.rs"]
 mod suite;
+#[path = "durability/wrong.rs"]
+mod wrong;
 
 use bytes::Bytes;
 use futures::executor::block_on;

@@ -43,10 +43,8 @@ pub(super) struct Snapshots {
     /// Oldest first.
     sealed: Vec<SnapshotId>,
     writing: Option<Writing>,
-    /// The file that an earlier process left of one that was expected, as long as it was not asked for.
+    /// What an earlier process left of one that was expected, until the first one is begun.
     left: Option<PathBuf>,
-    /// False once a file could not be removed: after a flush that failed, what can be read of it proves nothing.
-    may_resume: bool,
     scrubbing: Cursor,
     /// The directory stays locked as long as this may write.
     _lock: Arc<dyn DiskLock>,
@@ -70,7 +68,6 @@ impl Snapshots {
             sealed: Vec::new(),
             writing: None,
             left: None,
-            may_resume: true,
             scrubbing: Cursor::default(),
             _lock: lock,
         };
@@ -98,8 +95,8 @@ impl Snapshots {
         } else if !(name.starts_with(TEMP_PREFIX) && name.ends_with(".tmp")) {
             return;
         }
-        // What cannot be removed now is removed at a later open: it is no reason not to start.
-        let _ = self.disk.remove(&path);
+        // No reason not to start, if it fails.
+        self.give_up(&path);
     }
 
     /// What tells which snapshot has to stay.
@@ -116,14 +113,13 @@ impl Snapshots {
         let (disk, nonce) = (Arc::clone(&self.disk), self.disk.random());
         let header = Header { whose: self.whose, nonce, through, known: expected };
         let left = self.left.take();
-        let resumed = left.as_ref().filter(|left| {
-            self.may_resume && expected.is_some() && **left == partial_path(&self.dir, through)
-        });
-        let resumed = resumed.and_then(|_| Writing::resume(Arc::clone(&disk), &self.dir, header));
+        let same =
+            left.as_ref().filter(|left| expected.is_some() && **left == partial_path(&self.dir, through));
+        let resumed = same.and_then(|_| Writing::resume(Arc::clone(&disk), &self.dir, header));
         let writing = match resumed {
             Some(writing) => writing,
             None => {
-                left.inspect(|left| self.remove_partial(left));
+                left.inspect(|left| self.give_up(left));
                 Writing::create(disk, &self.dir, header)?
             }
         };
@@ -154,7 +150,7 @@ impl Snapshots {
         if let Err(error) = self.disk.sync_dir(&self.dir) {
             // Where the same one was sealed before, either file is whole.
             if !self.sealed.contains(&id) {
-                self.remove_partial(&sealed_path(&self.dir, id));
+                self.give_up(&sealed_path(&self.dir, id));
             }
             return Err(io_error("fsync", &self.dir)(error));
         }
@@ -222,13 +218,12 @@ impl Snapshots {
         if let Some(writing) = self.writing.take() {
             let path = writing.path().to_path_buf();
             drop(writing);
-            self.remove_partial(&path);
+            self.give_up(&path);
         }
     }
 
-    fn remove_partial(&mut self, path: &Path) {
-        if self.disk.remove(path).is_err() {
-            self.may_resume = false;
-        }
+    /// Gives the space of a file back. What cannot be removed now is removed at the next open.
+    fn give_up(&self, path: &Path) {
+        let _ = self.disk.remove(path);
     }
 }
