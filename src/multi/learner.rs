@@ -42,8 +42,6 @@ pub struct Learner {
     /// When to ask a peer how far it is, though nobody said that this node lags: there may be no leader to say so.
     probe: Time,
     armed: Option<Time>,
-    /// There is no state machine.
-    witness: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,15 +67,7 @@ impl Learner {
             storing: None,
             probe: Time::ZERO,
             armed: None,
-            witness: false,
         }
-    }
-
-    /// Holds no state machine: it begins wherever its log does, without a state to begin from.
-    #[must_use]
-    pub fn witness(mut self) -> Self {
-        self.witness = true;
-        self
     }
 
     /// The last slot that was delivered.
@@ -102,7 +92,7 @@ impl Learner {
             }
             LearnerInput::Message { from, message: Message::Base { base } } => {
                 self.forget_request(from);
-                if !self.introduced || self.witness {
+                if !self.introduced {
                     out.push(Effect::Local(Local::Acceptor(AcceptorInput::Install { base: *base })));
                 }
             }
@@ -114,9 +104,6 @@ impl Learner {
             LearnerInput::Begin { base } => {
                 self.replaying = None;
                 self.learned = self.learned.max(base.through);
-                if self.witness {
-                    self.applied = self.applied.max(base.through);
-                }
                 self.fetch(now, out);
             }
             LearnerInput::LinkUp { peer } => {
