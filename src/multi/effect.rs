@@ -216,6 +216,8 @@ pub enum ProposerInput {
         peer: NodeId,
         /// How far it has learned, durably.
         durable_through: Slot,
+        /// It holds no state.
+        witness: bool,
     },
     /// These consecutive slots were learned; all through the last of them are.
     Learned {

@@ -7,6 +7,7 @@ use super::slot::Slot;
 use crate::paxos::NodeId;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 /// What a member does.
@@ -18,6 +19,16 @@ pub enum MemberKind {
     Witness,
     /// Learns only: counts in no quorum.
     Observer,
+}
+
+impl fmt::Display for MemberKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Voter => "voter",
+            Self::Witness => "witness",
+            Self::Observer => "observer",
+        })
+    }
 }
 
 /// One node of a membership.
