@@ -25,15 +25,22 @@
 mod acceptor;
 mod alarm;
 mod arrivals;
+mod aside;
 mod calls;
 mod carry_out;
 mod clients;
+mod drawing;
 mod heartbeat;
+mod keeping;
 mod learner;
+mod pace;
 mod proposer;
 mod pump;
+mod restoring;
 mod roster;
+mod scrub;
 mod services;
+mod snapshots;
 mod state;
 mod waiter;
 mod wires;
@@ -141,7 +148,7 @@ pub(crate) async fn launch<S: StateMachine>(setup: Setup<S>) -> Result<Lines<S>,
     });
     let roster = Roster {
         wires: Rc::clone(&wires),
-        factory,
+        factory: Arc::new(factory),
         seed,
         proposer: proposer.receiver,
         acceptor: acceptor.receiver,

@@ -18,6 +18,7 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Rebuildings are counted over this time.
@@ -28,7 +29,7 @@ pub(crate) type Factory<S> = Box<dyn Fn() -> S + Send + Sync>;
 
 pub(super) struct Roster<S: StateMachine> {
     pub(super) wires: Rc<Wires<S>>,
-    pub(super) factory: Factory<S>,
+    pub(super) factory: Arc<Factory<S>>,
     pub(super) seed: u64,
     pub(super) proposer: Receiver<ProposerMail<S>>,
     pub(super) acceptor: Receiver<AcceptorMail>,
@@ -69,11 +70,11 @@ impl<S: StateMachine> Roster<S> {
         wires.pass(Local::Acceptor(AcceptorInput::Start), None);
     }
 
-    /// A new learner with a new state machine, to which the whole log is applied again.
+    /// A new learner with a new state machine, to which the newest snapshot and the log above it are applied again.
     pub(super) fn start_learner(&self) {
         let wires = &self.wires;
         let role = Learner::new(wires.me(), wires.limits.clone(), self.next_seed(2));
-        LearnerActor::new(Rc::clone(wires), Rc::clone(&self.learner), role, (self.factory)()).start();
+        LearnerActor::new(Rc::clone(wires), Rc::clone(&self.learner), role, Arc::clone(&self.factory)).start();
         for peer in self.peers() {
             wires.pass(Local::Learner(LearnerInput::LinkUp { peer }), None);
         }
@@ -126,7 +127,7 @@ pub(super) async fn quiet<S: StateMachine>(wires: &Wires<S>) -> Result<(), Stora
         let Some(running) = writing.as_mut() else { return std::task::Poll::Ready(Ok(())) };
         let ended = futures::ready!(running.poll(task));
         *writing = None;
-        std::task::Poll::Ready(ended)
+        std::task::Poll::Ready(ended.map(drop))
     })
     .await
 }
