@@ -190,7 +190,7 @@ impl Change {
             }
             // Asked for again, it is done.
             Self::Replace { lost, node, .. }
-                if memberships.retired().contains(lost) && present.votes(*node) =>
+                if memberships.retired().contains_key(lost) && present.votes(*node) =>
             {
                 present.clone()
             }
@@ -214,7 +214,7 @@ fn check(goal: &Membership, present: &Membership, memberships: &Memberships) -> 
     if !goal.has_constants_of(present) {
         return Err(ChangeRefusal::OtherConstants);
     }
-    if let Some(node) = goal.members().keys().find(|node| memberships.retired().contains(*node)) {
+    if let Some(node) = goal.members().keys().find(|node| memberships.retired().contains_key(*node)) {
         return Err(ChangeRefusal::Retired { node: *node });
     }
     let left_out = present.members().keys().filter(|node| !goal.members().contains_key(*node)).count();
