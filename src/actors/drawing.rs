@@ -83,7 +83,9 @@ impl Parts<'_> {
             return Ok(());
         }
         let part = std::mem::replace(&mut self.part, Vec::with_capacity(self.part_bytes));
-        self.speaker.say(Drawn::Part(part.into())).map_err(|gone| io::Error::new(io::ErrorKind::BrokenPipe, gone))
+        self.speaker
+            .say(Drawn::Part(part.into()))
+            .map_err(|gone| io::Error::new(io::ErrorKind::BrokenPipe, gone))
     }
 }
 

@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const DOUBLINGS_MAX: u32 = 6;
 
 /// Who waits for a snapshot.
-pub(super) type SnapshotReply = oneshot::Sender<Result<SnapshotId, SnapshotError>>;
+pub(crate) type SnapshotReply = oneshot::Sender<Result<SnapshotId, SnapshotError>>;
 
 /// The reasons for snapshots, and what became of them.
 #[derive(Debug, Default)]
@@ -49,6 +49,12 @@ impl Keeping {
         self.failures > 0 && now < self.not_before && self.asked.is_empty()
     }
 
+    /// Whether one is durable, and the log is about to begin there.
+    pub(super) fn is_taken(&self) -> bool {
+        self.taken.is_some()
+    }
+
+    /// Where the log begins.
     pub(super) fn based(&self) -> Option<SnapshotId> {
         self.based
     }
@@ -104,7 +110,8 @@ impl Keeping {
 
     /// Answers those who have waited long enough; when the next one will have.
     pub(super) fn expire(&mut self, now: Time) -> Option<Time> {
-        let (over, asked) = std::mem::take(&mut self.asked).into_iter().partition(|(expires, _)| *expires <= now);
+        let (over, asked) =
+            std::mem::take(&mut self.asked).into_iter().partition(|(expires, _)| *expires <= now);
         self.asked = asked;
         let over: Vec<(Time, SnapshotReply)> = over;
         for (_, reply) in over {

@@ -33,6 +33,7 @@ mod drawing;
 mod heartbeat;
 mod keeping;
 mod learner;
+mod learner_snapshots;
 mod pace;
 mod proposer;
 mod pump;
@@ -165,6 +166,7 @@ pub(crate) async fn launch<S: StateMachine>(setup: Setup<S>) -> Result<Lines<S>,
         heartbeat: heartbeat.sender,
         shared,
     };
+    scrub::start(Rc::clone(&wires));
     serve(wires.me(), services, &Handle::new(lines.clone(), &wires.config), &wires.timer);
     Ok(lines)
 }
@@ -189,6 +191,7 @@ fn supervisor<S: StateMachine>(
         rebuilding: None,
         pings: VecDeque::new(),
         next_ping: now,
+        answers: true,
         healthy: true,
         disk_well: true,
         end: End::Open,

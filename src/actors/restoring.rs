@@ -117,7 +117,9 @@ impl<S> Read for Feed<'_, S> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         if self.part.is_empty() && !self.ended && !bytes.is_empty() {
             let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-            self.speaker.say(Asked::More).map_err(|unheard| io::Error::new(io::ErrorKind::BrokenPipe, unheard))?;
+            self.speaker
+                .say(Asked::More)
+                .map_err(|unheard| io::Error::new(io::ErrorKind::BrokenPipe, unheard))?;
             self.part = self.parts.recv().map_err(gone)?;
             self.ended = self.part.is_empty();
         }

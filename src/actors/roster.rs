@@ -74,7 +74,8 @@ impl<S: StateMachine> Roster<S> {
     pub(super) fn start_learner(&self) {
         let wires = &self.wires;
         let role = Learner::new(wires.me(), wires.limits.clone(), self.next_seed(2));
-        LearnerActor::new(Rc::clone(wires), Rc::clone(&self.learner), role, Arc::clone(&self.factory)).start();
+        LearnerActor::new(Rc::clone(wires), Rc::clone(&self.learner), role, Arc::clone(&self.factory))
+            .start();
         for peer in self.peers() {
             wires.pass(Local::Learner(LearnerInput::LinkUp { peer }), None);
         }

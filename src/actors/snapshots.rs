@@ -95,14 +95,12 @@ impl<S: StateMachine> Snapshots<S> {
 
     /// Drives what is under way; pending when there is nothing to do but wait.
     pub(super) fn poll(&mut self, task: &mut Task<'_>) -> Poll<Done<S>> {
-        if let Some(done) = self.over.pop_front() {
-            return Poll::Ready(done);
+        let over = self.over.pop_front().map_or(Poll::Pending, Poll::Ready);
+        let done = if over.is_ready() { over } else { self.work.poll(task) };
+        if let Poll::Ready(Done::Taken(_)) = done {
+            self.taking = false;
         }
-        if let Poll::Ready(done) = self.work.poll(task) {
-            self.taking &= !matches!(done, Done::Taken(_));
-            return Poll::Ready(done);
-        }
-        self.reads.poll(task)
+        if done.is_ready() { done } else { self.reads.poll(task) }
     }
 
     /// Draws `snapshot`, unless another one is being drawn: that one will do.
@@ -116,8 +114,14 @@ impl<S: StateMachine> Snapshots<S> {
         self.work.push(async move { Done::Taken(take(storage, &pace, part_bytes, through, snapshot).await) });
     }
 
+    /// None is drawn now: nobody needs it enough.
+    pub(super) fn put_off(&mut self) {
+        self.over.push_back(Done::Held(None));
+    }
+
     /// None can be drawn.
     pub(super) fn cannot_take(&mut self, error: SnapshotError) {
+        self.taking = true;
         self.over.push_back(Done::Taken(Err(error)));
     }
 
@@ -141,7 +145,9 @@ impl<S: StateMachine> Snapshots<S> {
             let held = at + bytes.len() as u64;
             pace.spend(bytes.len() as u64).await;
             let written = storage.write_snapshot(at, bytes).await;
-            Done::Held(written.map_err(|error| report(&error, "a snapshot cannot be written")).ok().map(|()| held))
+            Done::Held(
+                written.map_err(|error| report(&error, "a snapshot cannot be written")).ok().map(|()| held),
+            )
         });
     }
 

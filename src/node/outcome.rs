@@ -1,6 +1,8 @@
 //! Outcomes: how every call ends.
 
-use crate::multi::{AbstainReason, ChangeRefusal, Membership, ProposerState, Slot, TransferRefusal};
+use crate::multi::{
+    AbstainReason, ChangeRefusal, Membership, ProposerState, Slot, SnapshotId, TransferRefusal,
+};
 use crate::node::ConfigError;
 use crate::paxos::{NodeId, ProposalId};
 use crate::storage::StorageError;
@@ -172,6 +174,21 @@ pub enum SnapshotError {
     /// Another one is being taken, installed or restored.
     #[error("another snapshot is under way")]
     InProgress,
+    /// The state machine panicked while it wrote itself. The node goes on.
+    #[error("the state machine panicked: {message}")]
+    Panicked {
+        /// What the panic said.
+        message: String,
+    },
+    /// It was not done within the deadline, and goes on.
+    #[error("the snapshot was not taken within its deadline; it goes on")]
+    Deadline,
+    /// Nothing is applied yet, so there is nothing to take.
+    #[error("nothing is applied yet")]
+    Empty,
+    /// Too many wait for one.
+    #[error("too many calls are under way")]
+    Busy,
     /// The node holds no state machine.
     #[error("a witness has no state")]
     Witness,
@@ -184,6 +201,12 @@ pub enum SnapshotError {
         /// Why.
         cause: StopCause,
     },
+}
+
+impl SnapshotError {
+    pub(crate) fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Failed(Arc::new(error))
+    }
 }
 
 /// Why a node did not start.
@@ -270,6 +293,12 @@ pub struct Status {
     pub chosen_through: Slot,
     /// Every slot through this one is applied here.
     pub applied_through: Slot,
+    /// The log begins above this slot, once the cluster has formed: what is below stands in the snapshot, if there is one.
+    pub log_begins_at: Option<Slot>,
+    /// The snapshot of what is below the log.
+    pub snapshot: Option<SnapshotId>,
+    /// The state is being restored from the snapshot, or fetched: reads wait, and the node does not lead.
+    pub restoring: bool,
     /// The membership, once the cluster has formed.
     pub membership: Option<Membership>,
     /// Whether and why it does not vote.
