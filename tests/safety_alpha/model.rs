@@ -167,10 +167,13 @@ impl Scope {
         !self.without.contains(&rule)
     }
 
+    fn reach(&self) -> usize {
+        if self.keeps(Rule::GovernsAboveAlpha) { self.alpha } else { 0 }
+    }
+
     /// The membership that governs a slot, for one who knows the log below it: an index into `memberships`.
     pub fn governing(&self, log: &Log, slot: usize) -> usize {
-        let reach = if self.keeps(Rule::GovernsAboveAlpha) { self.alpha } else { 0 };
-        let changes = log[..slot.saturating_sub(reach + 1)].iter().rev();
+        let changes = log[..slot.saturating_sub(self.reach() + 1)].iter().rev();
         let change = changes.flatten().find_map(|value| match value {
             Value::Change(leader) => Some(*leader as usize + 1),
             Value::Batch(_) => None,
@@ -241,8 +244,10 @@ impl Scope {
         let pending = last_change.is_some_and(|at| through(&leader.learned) <= at + self.alpha);
         let known = leader.proposed.iter().chain(&leader.learned).flatten();
         let again = known.into_iter().any(|value| *value == Value::Change(index as u8));
+        let governs_a_slot = slot + self.reach() < self.slots;
         let in_recovery = slot <= world.recovery_through(index);
-        !again
+        governs_a_slot
+            && !again
             && !(pending && self.keeps(Rule::OneChangePending))
             && !(in_recovery && self.keeps(Rule::ChangeAboveRecovery))
     }
@@ -263,7 +268,7 @@ impl Scope {
         }
         for slot in 1..=self.slots {
             let log = world.chosen;
-            if through(&log) + 1 + self.alpha >= slot {
+            if through(&log) + 1 + self.reach() >= slot {
                 self.judge_by(world, &log, slot);
             }
         }
@@ -271,9 +276,12 @@ impl Scope {
 
     fn judge_by(&self, world: &mut World, log: &Log, last: usize) {
         for slot in 1..=last {
-            let counted: Vec<_> = self.counted(world, log, slot).collect();
-            for value in counted {
-                world.two_values |= *world.chosen[slot - 1].get_or_insert(value) != value;
+            let membership = self.membership_at(log, slot);
+            for index in self.leaders() {
+                let is_chosen = membership.is_accepted_by(world.voters(index, slot));
+                if let Some(value) = world.leaders[index].proposed[slot - 1].filter(|_| is_chosen) {
+                    world.two_values |= *world.chosen[slot - 1].get_or_insert(value) != value;
+                }
             }
         }
     }
@@ -320,6 +328,11 @@ impl World {
 
     pub fn confirming(&self) -> Bits {
         self.nodes(|acceptor| acceptor.confirms)
+    }
+
+    /// Who has promised nobody higher than this leader.
+    pub fn may_promise(&self, leader: usize) -> Bits {
+        self.nodes(|acceptor| usize::from(acceptor.promised) <= leader)
     }
 
     /// Who ever promised this leader, whenever that was.
@@ -385,6 +398,9 @@ impl Model for Scope {
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
+        if world.read.as_ref().is_some_and(|read| self.is_settled(world, read)) {
+            return;
+        }
         for index in self.leaders() {
             let leader = &world.leaders[index];
             let learned = through(&leader.learned);
@@ -424,6 +440,7 @@ impl Model for Scope {
 
     fn next_state(&self, before: &World, action: Action) -> Option<World> {
         let mut world = before.clone();
+        let may_choose = matches!(action, Action::Accept(..) | Action::Learn(..));
         match action {
             Action::Hear(leader, node) => {
                 world.acceptors[node].heard |= 1 << leader;
@@ -438,7 +455,9 @@ impl Model for Scope {
             Action::Read(leader) => self.arrive(&mut world, leader),
             Action::Mark => world.read = before.read.as_ref().map(|read| self.mark(before, read)),
         }
-        self.judge(&mut world);
+        if may_choose {
+            self.judge(&mut world);
+        }
         self.sort(&mut world);
         Some(world)
     }

@@ -42,10 +42,29 @@ impl Scope {
         Read { mark, won: won.map(|index| 1 << index).sum(), ..read.clone() }
     }
 
+    /// Nothing that may still happen makes this read a wrong one: marks only rise, and so do promises.
+    pub fn is_settled(&self, world: &World, read: &Read) -> bool {
+        let reader = usize::from(read.reader);
+        let may_confirm = self.confirming(world, reader) | world.may_promise(reader);
+        let is_confirmable = |index| self.is_confirmed(self.membership(index), may_confirm);
+        read.mark >= read.acknowledged
+            || self.is_silent(&world.leaders[reader])
+            || !(0..=self.changes.len()).any(is_confirmable)
+    }
+
+    fn confirming(&self, world: &World, reader: usize) -> u8 {
+        if self.keeps(Rule::RoundAfterArrival) { world.confirming() } else { world.ever_promised(reader) }
+    }
+
+    fn is_confirmed(&self, membership: Membership, confirming: u8) -> bool {
+        membership.is_confirmed_by(confirming, u32::from(!self.keeps(Rule::EnoughConfirm)))
+    }
+
     /// May the read be served now, from the state at its mark?
     fn is_served(&self, world: &World) -> bool {
         let Some(read) = &world.read else { return false };
-        let leader = &world.leaders[usize::from(read.reader)];
+        let reader = usize::from(read.reader);
+        let leader = &world.leaders[reader];
         let mark = usize::from(read.mark);
         if self.is_silent(leader) || through(&leader.learned) < mark {
             return false;
@@ -53,11 +72,8 @@ impl Scope {
         let slot = if self.keeps(Rule::MembershipAboveMark) { mark + 1 } else { mark.max(1) };
         let governing = self.governing(&leader.learned, slot);
         let won = if self.keeps(Rule::MarkTakenAnew) { read.won } else { self.mark(world, read).won };
-        let after_arrival = self.keeps(Rule::RoundAfterArrival);
-        let reader = usize::from(read.reader);
-        let confirming = if after_arrival { world.confirming() } else { world.ever_promised(reader) };
-        let fewer = u32::from(!self.keeps(Rule::EnoughConfirm));
-        won >> governing & 1 == 1 && self.membership(governing).is_confirmed_by(confirming, fewer)
+        let is_confirmed = self.is_confirmed(self.membership(governing), self.confirming(world, reader));
+        won >> governing & 1 == 1 && is_confirmed
     }
 }
 
