@@ -189,7 +189,7 @@ impl Database {
             (Some(found), Start::Bootstrap(membership)) if found.bootstrap.as_ref() == Some(&membership) => {
                 // The same bootstrap again, after a crash: fine until the cluster has formed.
                 let log = self.fold()?.1;
-                if log.formed().is_some() || log.promised().is_some() {
+                if log.is_formed() || log.promised().is_some() {
                     return Err(StorageError::InUse { place: place() });
                 }
                 found

@@ -1,10 +1,10 @@
 //! A transport of your own: nodes on one machine, over Unix sockets.
 //!
-//! Copy this file and put your medium in place of the sockets. What a transport must do is written down in nine numbered
+//! Copy this file and put your medium in place of the sockets. What a transport must do is written down in ten numbered
 //! clauses at [`synod::transport`]; the comments below name them. `main` runs the public suite, whose cases have the
 //! same numbers: `cargo run --example custom_transport`.
 //!
-//! Each node listens on a socket file, calls every peer, and sends only on the connections that it made itself:
+//! Each node listens on a socket file, calls every peer that it knows, and sends only on the connections that it made itself:
 //!
 //! ```text
 //! caller                              called
@@ -19,10 +19,11 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use synod::codec;
 use synod::multi::{Identity, Refusal};
@@ -32,43 +33,90 @@ use synod::timer::{Timer, TokioTimer};
 use synod::transport::{Envelope, Inbox, PeerInbox, SendOutcome, Transport, TransportError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
-/// Everything is bounded: what waits for a peer, a frame, a handshake, the number of callers.
+/// Everything is bounded: what waits for a peer, a frame, a handshake, the number of callers and of peers.
 const WAITING_BYTES_MAX: usize = 4 << 20;
 const FRAME_BYTES_MAX: usize = 8 << 20;
 const HELLO_BYTES_MAX: usize = 64 << 10;
 const CALLERS_MAX: usize = 64;
+const PEERS_MAX: usize = 64;
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// Carries envelopes between the nodes whose sockets lie in one directory.
+/// Carries envelopes between nodes, each of which listens on a socket file.
 struct UnixTransport {
+    node: NodeId,
     listens: PathBuf,
-    peers: BTreeMap<NodeId, Arc<Outgoing>>,
+    peers: RwLock<BTreeMap<NodeId, Arc<Outgoing>>>,
+    /// There may be a peer that nobody calls yet.
+    uncalled: Notify,
     started: AtomicBool,
 }
 
-/// What waits for one peer, as one run of frames.
+/// The way to one peer, and what waits for it as one run of frames.
 struct Outgoing {
     peer: NodeId,
-    path: PathBuf,
+    /// Where it is called; nowhere any more, once a book has left it out.
+    path: watch::Sender<Option<PathBuf>>,
+    in_book: AtomicBool,
+    called: AtomicBool,
     waiting: Mutex<Vec<u8>>,
     news: Notify,
 }
 
 impl UnixTransport {
-    fn new(directory: &Path, node: NodeId, peers: impl IntoIterator<Item = NodeId>) -> Self {
-        let path = |node: NodeId| directory.join(format!("{node}.socket"));
-        let outgoing = |peer| {
-            let (path, waiting) = (path(peer), Mutex::default());
-            (peer, Arc::new(Outgoing { peer, path, waiting, news: Notify::new() }))
-        };
+    fn new(node: NodeId, listens: PathBuf, peers: impl IntoIterator<Item = (NodeId, PathBuf)>) -> Self {
         // Clause 3: nobody is known by the node's own name.
-        let peers = peers.into_iter().filter(|peer| *peer != node).map(outgoing).collect();
-        Self { listens: path(node), peers, started: AtomicBool::new(false) }
+        let others = peers.into_iter().filter(|(peer, _)| *peer != node).take(PEERS_MAX);
+        let peers = others.map(|(peer, path)| (peer, Arc::new(Outgoing::new(peer, path)))).collect();
+        // The permit that the first look of `run` takes.
+        let uncalled = Notify::new();
+        uncalled.notify_one();
+        Self { node, listens, peers: RwLock::new(peers), uncalled, started: AtomicBool::new(false) }
+    }
+
+    /// Whom nobody calls yet; whoever asks must.
+    fn to_call(&self) -> Vec<Arc<Outgoing>> {
+        let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
+        let uncalled = peers.values().filter(|outgoing| !outgoing.called.swap(true, Ordering::AcqRel));
+        uncalled.map(Arc::clone).collect()
+    }
+
+    /// Where to call a peer. One that is called nowhere any more is forgotten, and what waits for it with it.
+    fn path_or_forget(&self, outgoing: &Outgoing) -> Option<PathBuf> {
+        // Under the lock, so that a book that brings it back finds it either called or forgotten.
+        let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
+        let path = outgoing.path.borrow().clone();
+        if path.is_none() {
+            peers.remove(&outgoing.peer);
+        }
+        path
+    }
+
+    /// Clause 6: tries again after a pause that grows and is never the same on two nodes.
+    async fn keep_calling(&self, outgoing: Arc<Outgoing>, inbox: &Inbox) {
+        let mut moved = outgoing.path.subscribe();
+        let mut pause = PAUSE_MIN;
+        loop {
+            moved.mark_unchanged();
+            let Some(path) = self.path_or_forget(&outgoing) else { return };
+            let began = Instant::now();
+            // However it ended: what waits may be lost, and would be old when the peer is back.
+            drop(call(&outgoing, &path, inbox).await);
+            outgoing.waiting().clear();
+            if began.elapsed() > PAUSE_MAX {
+                pause = PAUSE_MIN;
+            }
+            let jitter = RandomState::new().hash_one(0) % 1_000;
+            // Clause 10: a pause is cut short if the peer has moved or left, the connection before it is not.
+            tokio::select! {
+                () = sleep(pause.mul_f64(0.5 + jitter as f64 / 2_000.0)) => pause = (2 * pause).min(PAUSE_MAX),
+                _ = moved.changed() => pause = PAUSE_MIN,
+            }
+        }
     }
 }
 
@@ -76,7 +124,8 @@ impl UnixTransport {
 impl Transport for UnixTransport {
     /// Clauses 1 and 3: queue or drop. Encode here, once, so that a task has only bytes to write.
     fn send(&self, to: NodeId, envelope: &Envelope) -> SendOutcome {
-        let Some(outgoing) = self.peers.get(&to) else { return SendOutcome::Dropped };
+        let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(outgoing) = peers.get(&to) else { return SendOutcome::Dropped };
         let mut waiting = outgoing.waiting();
         let start = waiting.len();
         if start + envelope.message.size() > WAITING_BYTES_MAX {
@@ -91,6 +140,29 @@ impl Transport for UnixTransport {
         SendOutcome::Queued
     }
 
+    /// Clause 10: whom the book names is called where it says; whom it leaves out is not called again.
+    fn learn_addresses(&self, book: &BTreeMap<NodeId, String>) {
+        let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
+        for outgoing in peers.values().filter(|outgoing| !book.contains_key(&outgoing.peer)) {
+            if outgoing.in_book.swap(false, Ordering::AcqRel) {
+                outgoing.path.send_replace(None);
+            }
+        }
+        for (node, address) in book.iter().filter(|(node, _)| **node != self.node) {
+            if let Some(outgoing) = peers.get(node) {
+                outgoing.in_book.store(true, Ordering::Release);
+            }
+            let Some(path) = parse(address) else { continue };
+            if !peers.contains_key(node) && peers.len() >= PEERS_MAX {
+                continue;
+            }
+            let outgoing = peers.entry(*node).or_insert_with(|| Arc::new(Outgoing::new(*node, path.clone())));
+            outgoing.in_book.store(true, Ordering::Release);
+            outgoing.path.send_if_modified(|known| known.replace(path.clone()) != Some(path));
+        }
+        self.uncalled.notify_one();
+    }
+
     /// Clause 9: every connection lives in this future, so its drop ends them all.
     async fn run(self: Arc<Self>, inbox: Inbox) -> Result<(), TransportError> {
         if self.started.swap(true, Ordering::AcqRel) {
@@ -102,15 +174,16 @@ impl Transport for UnixTransport {
             address: self.listens.display().to_string(),
             source,
         })?;
-        let calls: FuturesUnordered<_> =
-            self.peers.values().map(|outgoing| keep_calling(Arc::clone(outgoing), &inbox)).collect();
-        let mut calls = calls.fuse();
+        let mut calls = FuturesUnordered::new();
         let mut callers: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
         loop {
             tokio::select! {
                 biased;
                 Some(()) = calls.next() => {}
                 Some(()) = callers.next() => {}
+                () = self.uncalled.notified() => {
+                    calls.extend(self.to_call().into_iter().map(|outgoing| self.keep_calling(outgoing, &inbox)));
+                }
                 Ok((stream, _)) = listener.accept(), if callers.len() < CALLERS_MAX => {
                     // Trouble with one caller ends its connection and nothing else.
                     let inbox = &inbox;
@@ -122,26 +195,9 @@ impl Transport for UnixTransport {
     }
 }
 
-/// Clause 6: tries again for ever, after a pause that grows and is never the same on two nodes.
-async fn keep_calling(outgoing: Arc<Outgoing>, inbox: &Inbox) {
-    let mut pause = PAUSE_MIN;
-    loop {
-        let began = Instant::now();
-        // However it ended: what waits may be lost, and would be old when the peer is back.
-        drop(call(&outgoing, inbox).await);
-        outgoing.waiting().clear();
-        if began.elapsed() > PAUSE_MAX {
-            pause = PAUSE_MIN;
-        }
-        let jitter = RandomState::new().hash_one(0) % 1_000;
-        sleep(pause.mul_f64(0.5 + jitter as f64 / 2_000.0)).await;
-        pause = (2 * pause).min(PAUSE_MAX);
-    }
-}
-
-async fn call(outgoing: &Outgoing, inbox: &Inbox) -> io::Result<()> {
+async fn call(outgoing: &Outgoing, path: &Path, inbox: &Inbox) -> io::Result<()> {
     let shake = async {
-        let mut stream = UnixStream::connect(&outgoing.path).await?;
+        let mut stream = UnixStream::connect(path).await?;
         say(&mut stream, inbox.local()).await?;
         let (identity, verdict) =
             hear::<(Identity, Result<(), Refusal>)>(&mut stream, HELLO_BYTES_MAX).await?;
@@ -202,9 +258,21 @@ async fn admit(stream: &mut BufReader<UnixStream>, inbox: &Inbox) -> io::Result<
 }
 
 impl Outgoing {
+    fn new(peer: NodeId, path: PathBuf) -> Self {
+        let (path, _) = watch::channel(Some(path));
+        let (in_book, called) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { peer, path, in_book, called, waiting: Mutex::default(), news: Notify::new() }
+    }
+
     fn waiting(&self) -> MutexGuard<'_, Vec<u8>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// An address in the notation of this transport: the absolute path of a socket file.
+fn parse(address: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(address);
+    (path.is_absolute() && SocketAddr::from_pathname(&path).is_ok()).then_some(path)
 }
 
 fn append_frame<T: serde::Serialize>(bytes: &mut Vec<u8>, value: &T) -> io::Result<()> {
@@ -251,9 +319,17 @@ struct Sockets {
 }
 
 impl Sockets {
+    fn path(&self, node: NodeId) -> PathBuf {
+        self.directory.path().join(format!("{}/{node}.socket", self.worlds))
+    }
+
+    /// Some peers are given from the start, as for the first contact; a book names all.
     fn transport(&self, node: NodeId) -> Arc<dyn Transport> {
-        let directory = self.directory.path().join(self.worlds.to_string());
-        Arc::new(UnixTransport::new(&directory, node, self.nodes.iter().copied()))
+        let before = self.nodes.iter().filter(|peer| **peer < node);
+        let transport =
+            UnixTransport::new(node, self.path(node), before.map(|peer| (*peer, self.path(*peer))));
+        transport.learn_addresses(&self.nodes.iter().map(|peer| (*peer, self.address(*peer))).collect());
+        Arc::new(transport)
     }
 }
 
@@ -268,6 +344,10 @@ impl TransportHarness for Sockets {
 
     async fn restart(&mut self, node: NodeId) -> Result<Arc<dyn Transport>, TransportHarnessError> {
         Ok(self.transport(node))
+    }
+
+    fn address(&self, node: NodeId) -> String {
+        self.path(node).display().to_string()
     }
 
     fn timer(&self) -> Arc<dyn Timer> {

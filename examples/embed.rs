@@ -24,7 +24,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use synod::{
-    ClusterId, Config, FileStorage, Handle, Membership, Node, NodeId, Position, ProposeError, StateMachine,
+    ClusterId, Config, FileStorage, Handle, Membership, Node, NodeId, Position, ProposeError, RestoreError,
+    Snapshot, SnapshotReader, StateMachine,
 };
 use synod_channel::ChannelHub;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -42,7 +43,7 @@ async fn hello(visits: web::Data<Visits>) -> impl Responder {
 // ------------------------------------------------------------- 1. the state machine
 
 /// What is in stock: begins with ten of everything.
-#[derive(Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 struct Inventory {
     reserved: BTreeMap<String, u32>,
 }
@@ -78,6 +79,15 @@ impl StateMachine for Inventory {
         }
         *self.reserved.entry(sku).or_insert(0) += count;
         Reserved::Done { left: left - count }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot::of(self.clone())
+    }
+
+    fn restore(&mut self, mut snapshot: SnapshotReader<'_>) -> Result<(), RestoreError> {
+        *self = snapshot.decode()?;
+        Ok(())
     }
 }
 
@@ -115,7 +125,7 @@ async fn reserve(inventory: web::Data<Handle<Inventory>>, path: web::Path<(Strin
 
 #[get("/stock/{sku}")]
 async fn stock(inventory: web::Data<Handle<Inventory>>, sku: web::Path<String>) -> HttpResponse {
-    match inventory.read_from_leader(move |inventory| inventory.left(&sku)).await {
+    match inventory.read(move |inventory| inventory.left(&sku)).await {
         Ok(left) => HttpResponse::Ok().body(format!("{left} left")),
         Err(error) => HttpResponse::ServiceUnavailable().body(error.to_string()),
     }

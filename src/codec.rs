@@ -47,6 +47,29 @@ pub fn encode_into<T: Serialize + ?Sized>(bytes: &mut Vec<u8>, value: &T) -> Res
     rmp_serde::encode::write(bytes, value).map_err(CodecError::Encode)
 }
 
+/// Encodes `value` into `out`, which may be a file or a connection.
+///
+/// # Errors
+///
+/// [`CodecError::Encode`] if it has no such form, or `out` fails.
+pub fn encode_to<T: Serialize + ?Sized>(
+    mut out: &mut dyn std::io::Write,
+    value: &T,
+) -> Result<(), CodecError> {
+    rmp_serde::encode::write(&mut out, value).map_err(CodecError::Encode)
+}
+
+/// Decodes one value from `from`, and reads no further than its end.
+///
+/// # Errors
+///
+/// [`CodecError::Decode`] if the bytes are no such value, nest too deep, or `from` fails.
+pub fn decode_from<T: DeserializeOwned>(from: &mut dyn std::io::Read) -> Result<T, CodecError> {
+    let mut decoder = rmp_serde::Deserializer::new(from);
+    decoder.set_max_depth(DEPTH_MAX);
+    T::deserialize(&mut decoder).map_err(CodecError::Decode)
+}
+
 /// Decodes exactly one value from `bytes`.
 ///
 /// # Errors

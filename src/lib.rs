@@ -7,7 +7,7 @@
 //! # Layout
 //!
 //! ```text
-//!  applications ── Handle: propose, read, leadership
+//!  applications, lock ── Handle: propose, read, leadership
 //!  ┌──────────▼──────────────────────────────────────────────┐
 //!  │ shell   node, actors             alone in knowing actix │
 //!  │  ┌────────────────────────────────────────────────────┐ │
@@ -24,7 +24,7 @@
 //!
 //! # Features
 //!
-//! - `actors` (default): [`Node`] and [`Handle`], on actix and tokio.
+//! - `actors` (default): [`Node`] and [`Handle`], on actix and tokio, and [`lock`], which is built on them.
 //! - `file-storage` (default): [`FileStorage`] and [`storage::atomic_file`].
 //! - `testing`: conformance suites for a transport and a storage of your own.
 //!
@@ -40,6 +40,8 @@ mod actors;
 #[cfg(feature = "codec")]
 pub mod codec;
 pub mod election;
+#[cfg(feature = "actors")]
+pub mod lock;
 pub mod multi;
 #[cfg(feature = "actors")]
 pub mod node;
@@ -50,11 +52,12 @@ pub mod testing;
 pub mod timer;
 pub mod transport;
 
-pub use multi::{ClusterId, Membership, Slot};
+pub use multi::{Change, ClusterId, Member, MemberKind, Membership, Slot};
 #[cfg(feature = "actors")]
 pub use node::{
-    Builder, Config, ElectionKind, Handle, Host, Leadership, Node, NotLeaderReason, Position, ProposeError,
-    ReadError, StartError, StateMachine, Status, StopCause,
+    Builder, ChangeError, Config, ElectionKind, Handle, Host, Leadership, Node, NotLeaderReason, Position,
+    ProposeError, ReadError, RestoreError, Session, SessionCall, Snapshot, SnapshotError, SnapshotReader,
+    StartError, StateMachine, Status, StopCause, TransferError,
 };
 pub use paxos::{NodeId, ProposalId};
 #[cfg(feature = "file-storage")]

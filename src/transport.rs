@@ -20,7 +20,14 @@
 //! 7. **Pushed back.** [`PeerInbox::deliver`] may wait; meanwhile that connection reads no more, and the others go on.
 //! 8. **Suspicious.** Bytes that do not decode, are too long or nested too deep end their connection and allocate no more
 //!    than a frame; they never end the transport or panic.
-//! 9. **Gone when dropped.** Dropping the future of [`Transport::run`] ends every task and connection that it started.
+//! 9. **Gone when dropped.** Dropping the future of [`Transport::run`] ends every task and connection that it started, also
+//!    those for nodes that it learned of while it ran.
+//! 10. **Follows the membership.** A book ([`Transport::learn_addresses`]) names every node there is and its address. From
+//!     then on a node in it is called there, also in place of an address given before. An address that is empty or does not
+//!     parse leaves what was known, and this node's own is ignored. A node that an earlier book named and this one leaves
+//!     out is not called any more once its present connection ends, and what waits for it then is dropped; a node known
+//!     otherwise that no book ever named stays. Connections that stand go on, undisturbed, until they end by themselves. A
+//!     transport that finds nodes by their id alone has nothing to learn.
 
 use crate::multi::{Identity, Message, Refusal};
 use crate::paxos::NodeId;
@@ -28,6 +35,7 @@ use async_trait::async_trait;
 use futures::channel::{mpsc, oneshot};
 use futures::{FutureExt, StreamExt};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
@@ -60,6 +68,16 @@ pub enum SendOutcome {
 pub trait Transport: Send + Sync + 'static {
     /// Queues `envelope` for `to` without blocking; the hot path.
     fn send(&self, to: NodeId, envelope: &Envelope) -> SendOutcome;
+
+    /// Tells which nodes there are and where, each time the membership changes: the addresses stand in the transport's own
+    /// notation ([`Member::address`](crate::multi::Member::address)), and the book is complete (clause 10).
+    ///
+    /// Comes at any time, before `run`, too, and from any thread. Must not block, must cost little if nothing has changed, and
+    /// must bound how many nodes it keeps. A repeat changes nothing. The default does nothing: for transports that know
+    /// where nodes are by other means.
+    fn learn_addresses(&self, book: &BTreeMap<NodeId, String>) {
+        let _ = book;
+    }
 
     /// Runs until dropped: accepts, connects, shakes hands, reads, delivers. Called once.
     ///

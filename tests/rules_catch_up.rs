@@ -6,8 +6,41 @@ mod support;
 use support::*;
 use synod::multi::*;
 
+/// A learner whose log knows the first membership.
 fn learner() -> Learner {
-    Learner::new(node(1), Limits::default(), 1)
+    let mut learner = Learner::new(node(1), Limits::default(), 1);
+    learner.take(briefing(Some(Memberships::bootstrap(voters(3)))));
+    learner
+}
+
+fn briefing(memberships: Option<Memberships>) -> LearnerInput {
+    LearnerInput::Briefing(Briefing { memberships, chosen_through: slot(0), promised: None, votes: true })
+}
+
+// protocol 6.4
+#[test]
+fn a_node_that_joins_asks_where_the_log_begins_before_it_asks_for_slots() {
+    let mut learner = Learner::new(node(4), Limits::default(), 1);
+    learner.take(briefing(None));
+    let out = learner.take(LearnerInput::LinkUp { peer: node(2) });
+    assert_eq!(sends(&out), [(2, Message::AskBase { above: slot(0) })]);
+    let memberships = Memberships::bootstrap(voters(3));
+    let base = Base { through: slot(0), memberships: memberships.clone(), disks: [].into(), snapshot: None };
+    let out = learner.take(to_learner(2, Message::Base { base: Box::new(base.clone()) }));
+    assert_eq!(out[0], Effect::Local(Local::Acceptor(AcceptorInput::Install { base })));
+    learner.take_at(ms(300), LearnerInput::Wake);
+    let out = learner.take_at(ms(600), briefing(Some(memberships)));
+    assert!(sends(&out).iter().all(|(_, message)| *message == catch_up(1)), "{out:?}");
+}
+
+// There may be no leader to say that a node lags, when the voters in force are the ones that lag.
+#[test]
+fn a_node_that_hears_of_nothing_new_asks_a_peer_now_and_then() {
+    let mut learner = learner();
+    learner.take(LearnerInput::LinkUp { peer: node(2) });
+    learner.take(to_learner(2, told(1, &[], 0)));
+    assert_eq!(sends(&learner.take_at(ms(1100), LearnerInput::Wake)), []);
+    assert_eq!(sends(&learner.take_at(ms(1200), LearnerInput::Wake)), [(2, catch_up(1))]);
 }
 
 fn behind(peer: u64, through: Slot) -> LearnerInput {
@@ -82,7 +115,8 @@ fn a_learner_that_lags_asks_and_hands_what_comes_to_the_acceptor() {
     assert_eq!(out, [store(1, &[batch("a")])]);
     let values = vec![(slot(1), batch("a"))];
     let out = learner.take(LearnerInput::Learned { values, chosen_through: slot(1), replay: false });
-    assert_eq!(out, [Effect::Deliver { slot: slot(1), value: batch("a") }]);
+    let deliver = Effect::Deliver { slot: slot(1), value: batch("a") };
+    assert_eq!(out, [deliver, send(2, catch_up(2))], "the next chunk is asked for");
 }
 
 // protocol 4.1
@@ -175,7 +209,8 @@ fn a_learner_fetches_from_where_the_log_stands_even_if_that_is_further_back_than
 #[test]
 fn values_that_nobody_asked_for_are_stored_if_they_are_next_and_ignored_if_not() {
     let mut learner = learner();
-    assert_eq!(learner.take(to_learner(2, told(5, &[batch("e")], 5))), []);
+    let out = learner.take(to_learner(2, told(5, &[batch("e")], 5)));
+    assert_eq!(out[0], send(2, catch_up(1)), "what is before it is asked for");
     let out = learner.take(to_learner(2, told(1, &[batch("a")], 1)));
     assert_eq!(out[0], store(1, &[batch("a")]));
 }
@@ -185,17 +220,7 @@ fn values_that_nobody_asked_for_are_stored_if_they_are_next_and_ignored_if_not()
 fn slots_at_the_end_of_the_numbers_are_ignored_without_a_panic() {
     let mut learner = learner();
     learner.take(to_learner(2, told(u64::MAX, &[batch("a"), batch("b")], u64::MAX)));
-    learner.take(to_learner(2, Message::Trimmed { through: Slot::MAX }));
     assert_eq!(learner.applied_through(), slot(0));
-}
-
-// protocol 4.2
-#[test]
-fn a_peer_that_has_trimmed_what_is_needed_means_a_snapshot_is_needed() {
-    let mut learner = learner();
-    learner.take(behind(2, slot(3)));
-    let out = learner.take(to_learner(2, Message::Trimmed { through: slot(2) }));
-    assert_eq!(events(&out), [Event::NeedsSnapshot { through: slot(2) }]);
 }
 
 // protocol 4.1, scenario M5

@@ -70,7 +70,7 @@ fn all_members_form_whatever_the_order_in_which_they_start() {
                 wire.extend(sends(&out).into_iter().map(|(next, message)| (to, next, message)));
             }
         }
-        assert!(acceptors.iter().all(|acceptor| acceptor.log().formed().is_some()), "{order:?}");
+        assert!(acceptors.iter().all(|acceptor| acceptor.log().is_formed()), "{order:?}");
     }
 }
 
@@ -141,7 +141,7 @@ fn a_bootstrap_flag_left_in_place_changes_nothing_after_formation() {
     let mut acceptor = Acceptor::new(identity(1), Some(voters(5)), Sequence(10), log, Limits::default());
     let out = acceptor.take(AcceptorInput::Start);
     assert_eq!(sends(&out), []);
-    assert_eq!(acceptor.log().formed().unwrap().0, voters(3));
+    assert_eq!(acceptor.log().memberships().unwrap().newest(), Some(&voters(3)));
 }
 
 // protocol 9.1
@@ -151,7 +151,7 @@ fn a_disk_heard_before_may_be_replaced_until_the_cluster_has_formed() {
     acceptor.take(to_acceptor(2, form(2, None)));
     acceptor.take(to_acceptor(2, form(22, None)));
     acceptor.take(to_acceptor(3, form(3, None)));
-    assert_eq!(acceptor.log().formed().unwrap().1[&node(2)], DiskId(22));
+    assert_eq!(acceptor.log().formed_disk(node(2)), Some(DiskId(22)));
 }
 
 // ------------------------------------------------------------------ admission

@@ -7,7 +7,13 @@ use support::*;
 use synod::multi::*;
 
 fn heartbeat(under: (u64, u64), watermark: u64) -> Message {
-    Message::Heartbeat { id: id(under.0, under.1), watermark: slot(watermark), pulse: 1 }
+    Message::Heartbeat {
+        id: id(under.0, under.1),
+        watermark: slot(watermark),
+        held_through: slot(0),
+        pulse: 1,
+        lease: false,
+    }
 }
 
 fn learned_locally(out: &[Effect]) -> Vec<(u64, Value)> {

@@ -133,7 +133,13 @@ fn a_candidates_number_is_one_above_every_number_that_it_saw_or_promised() {
 #[test]
 fn a_leader_heard_under_a_higher_id_raises_the_next_number() {
     let mut acceptor = acceptor([Record::Promised { id: id(1, 1) }]);
-    let heartbeat = Message::Heartbeat { id: id(5, 2), watermark: slot(0), pulse: 1 };
+    let heartbeat = Message::Heartbeat {
+        id: id(5, 2),
+        watermark: slot(0),
+        held_through: slot(0),
+        pulse: 1,
+        lease: false,
+    };
     let out = acceptor.take(to_acceptor(2, heartbeat));
     assert!(out.contains(&Effect::Local(Local::Proposer(ProposerInput::Saw { id: id(5, 2) }))));
 }

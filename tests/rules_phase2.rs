@@ -97,7 +97,13 @@ fn two_values_under_one_id_and_slot_end_this_nodes_vote() {
     assert_eq!(records(&out), [Record::Abstains { reason }]);
     assert_eq!(sends(&out), []);
     assert_eq!(acceptor.take(to_acceptor(3, prepare(id(9, 3), 1))), [], "it votes no more");
-    let heartbeat = Message::Heartbeat { id: id(9, 3), watermark: slot(0), pulse: 1 };
+    let heartbeat = Message::Heartbeat {
+        id: id(9, 3),
+        watermark: slot(0),
+        held_through: slot(0),
+        pulse: 1,
+        lease: false,
+    };
     let out = acceptor.take(to_acceptor(3, heartbeat));
     assert_eq!(sends(&out), [], "and it is no contact for a leader (8.2)");
 }

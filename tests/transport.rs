@@ -9,6 +9,7 @@ mod custom_transport;
 use async_trait::async_trait;
 use futures::StreamExt;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use synod::multi::{Identity, Refusal};
 use synod::paxos::NodeId;
@@ -33,6 +34,7 @@ enum Defect {
     TakesUnknown,
     RunsTwice,
     AsksTooLate,
+    LosesWhenTold,
 }
 
 /// A good transport made bad.
@@ -41,6 +43,8 @@ struct Spoiled {
     defect: Defect,
     /// Held back until the next one has overtaken it.
     held_back: Mutex<Option<(NodeId, Envelope)>>,
+    /// A book came, and nothing was sent since.
+    told: AtomicBool,
 }
 
 #[async_trait]
@@ -66,14 +70,22 @@ impl Transport for Spoiled {
                 let _ = self.inner.send(to, envelope);
                 SendOutcome::Queued
             }
+            Defect::LosesWhenTold if self.told.swap(false, Ordering::Relaxed) => SendOutcome::Queued,
             _ => self.inner.send(to, envelope),
         }
+    }
+
+    fn learn_addresses(&self, book: &BTreeMap<NodeId, String>) {
+        self.told.store(true, Ordering::Relaxed);
+        self.inner.learn_addresses(book);
     }
 
     async fn run(self: Arc<Self>, inbox: Inbox) -> Result<(), TransportError> {
         let inner = Arc::clone(&self.inner);
         match self.defect {
-            Defect::None | Defect::Reorders | Defect::TakesUnknown => inner.run(inbox).await,
+            Defect::None | Defect::Reorders | Defect::TakesUnknown | Defect::LosesWhenTold => {
+                inner.run(inbox).await
+            }
             Defect::RunsTwice => {
                 let first = inner.run(inbox).await;
                 if first.is_err() { std::future::pending().await } else { first }
@@ -151,7 +163,12 @@ struct SpoiledNetwork {
 impl SpoiledNetwork {
     fn transport(&self, node: NodeId) -> Arc<dyn Transport> {
         let inner = Arc::new(self.network.transport(node));
-        Arc::new(Spoiled { inner, defect: self.defect, held_back: Mutex::default() })
+        Arc::new(Spoiled {
+            inner,
+            defect: self.defect,
+            held_back: Mutex::default(),
+            told: AtomicBool::default(),
+        })
     }
 }
 
@@ -196,6 +213,7 @@ async fn each_defect_is_found_under_its_clause() {
         (Defect::RenamesSenders, 5),
         (Defect::ForgetsLinkDown, 6),
         (Defect::RunsTwice, 9),
+        (Defect::LosesWhenTold, 10),
     ];
     for (defect, clause) in defects {
         let report = judge(defect).await;

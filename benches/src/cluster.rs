@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 use synod::{
     ClusterId, Config, FileStorage, Handle, Host, Membership, MemoryStorage, Node, NodeId, Position,
-    ProposeError, StateMachine,
+    ProposeError, RestoreError, Snapshot, SnapshotReader, StateMachine,
 };
 use synod_channel::ChannelHub;
 use synod_tcp::Tcp;
@@ -23,6 +23,15 @@ impl StateMachine for Counter {
     fn apply(&mut self, _at: Position, _command: Payload) -> u64 {
         self.0 += 1;
         self.0
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot::of(self.0)
+    }
+
+    fn restore(&mut self, mut snapshot: SnapshotReader<'_>) -> Result<(), RestoreError> {
+        self.0 = snapshot.decode()?;
+        Ok(())
     }
 }
 

@@ -5,13 +5,15 @@
 use super::carry_out::Writes;
 use super::pump::{Desk, Flow, LastWords, Part, Pump, panic_as_asked};
 use super::wires::{AcceptorMail, HeartbeatMail, Receiver, Wires};
-use crate::multi::{Acceptor, AcceptorInput, Effect, Entry, Role, Sequence, Slot};
+use crate::multi::{Acceptor, AcceptorInput, Effect, Entry, Memberships, Role, Sequence, Slot};
 use crate::node::{StateMachine, StopCause};
+use crate::paxos::NodeId;
 use crate::storage::StorageError;
 use crate::transport::Held;
 use actix::{Actor, AsyncContext, Context};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -138,12 +140,21 @@ impl<S: StateMachine> AcceptorActor<S> {
         board.promised.set(log.promised());
         board.chosen_through.set(log.chosen_through());
         board.abstains.set(log.abstains());
-        if board.membership.borrow().is_none()
-            && let Some((membership, _)) = log.formed()
-        {
-            *board.membership.borrow_mut() = Some(membership.clone());
+        let newest = log.memberships().and_then(Memberships::newest);
+        if board.membership.borrow().as_ref() != newest {
+            *board.membership.borrow_mut() = newest.cloned();
+            if let Some(memberships) = log.memberships() {
+                self.desk.wires.transport.learn_addresses(&address_book(memberships));
+            }
         }
     }
+}
+
+/// Where the members are, by the newest membership that names each: one that is left out is called until its part is done.
+fn address_book(memberships: &Memberships) -> BTreeMap<NodeId, String> {
+    let all = memberships.governing_any(Slot::FIRST, Slot::MAX);
+    let members = all.flat_map(|membership| membership.members());
+    members.map(|(node, member)| (*node, member.address.clone())).collect()
 }
 
 impl<S: StateMachine> Part for AcceptorActor<S> {

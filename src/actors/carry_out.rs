@@ -156,12 +156,15 @@ impl Writes {
             let sequence = group.sequence;
             let storage = Arc::clone(&wires.storage);
             let done = async move { storage.append(group).await }.boxed();
+            wires.board.writing_since.set(Some(wires.timer.now()));
             *writing = Some(Writing { sequence, done, held: std::mem::take(&mut self.next_held) });
         }
         let Some(running) = writing.as_mut() else { return Poll::Pending };
         let ended = futures::ready!(running.poll(task));
         let sequence = running.sequence;
         *writing = None;
+        wires.look_at_disk();
+        wires.board.writing_since.set(None);
         drop(writing);
         ended?;
         self.durable = sequence;

@@ -1,16 +1,17 @@
-//! The proposer's clients: the commands that are not proposed yet, those forwarded to the leader, and the reads that wait
-//! for the leader's mark.
+//! The proposer's clients: the commands that are not proposed yet, and those forwarded to the leader.
 //!
 //! Invariants: K1 a command is handed over (proposed or forwarded) at most once (12.1). K2 `answered_through` covers only
 //! serials that nobody waits for any more (12.2).
 
 use super::learner::EXPIRY;
-use super::waiter::{Outcome, Place, ReadCall, UNKNOWN, Waiter, forward_answer};
+use super::state::Taken;
+use super::waiter::{Place, UNKNOWN, Waiter, forward_answer};
 use super::wires::{LearnerMail, Wires};
-use crate::codec;
-use crate::multi::{BatchBuilder, BatchId, Effect, ForwardOutcome, Message, Origin, ProposerState, Slot};
-use crate::node::{NotLeaderReason, ProposeError, ReadError, StateMachine};
-use crate::paxos::{NodeId, ProposalId};
+use crate::multi::{
+    BatchBuilder, BatchId, Effect, ForwardOutcome, Message, Origin, ProposerState, Request, Tag,
+};
+use crate::node::{NotLeaderReason, ProposeError, StateMachine};
+use crate::paxos::NodeId;
 use crate::timer::Time;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -26,16 +27,21 @@ pub(super) struct Clients<S: StateMachine> {
     of_peers: usize,
     /// By serial.
     forwarded: BTreeMap<u64, Forwarded<S>>,
-    reads: BTreeMap<u64, Read<S>>,
-    requests: u64,
     /// When the first of those who wait may have waited long enough, or the next question is due.
     next_look: Option<Time>,
 }
 
 struct Command<S: StateMachine> {
     bytes: Bytes,
+    request: Request,
     origin: Option<Origin>,
     waiter: Waiter<S>,
+}
+
+impl<S: StateMachine> Command<S> {
+    fn tag(&self) -> Tag {
+        Tag::new(self.request, self.origin)
+    }
 }
 
 struct Forwarded<S: StateMachine> {
@@ -44,22 +50,9 @@ struct Forwarded<S: StateMachine> {
     waiter: Waiter<S>,
 }
 
-struct Read<S> {
-    call: ReadCall<S>,
-    asked: Option<(NodeId, Time)>,
-}
-
 impl<S: StateMachine> Clients<S> {
     pub(super) fn new(wires: Rc<Wires<S>>) -> Self {
-        Self {
-            wires,
-            commands: VecDeque::new(),
-            of_peers: 0,
-            forwarded: BTreeMap::new(),
-            reads: BTreeMap::new(),
-            requests: 0,
-            next_look: None,
-        }
+        Self { wires, commands: VecDeque::new(), of_peers: 0, forwarded: BTreeMap::new(), next_look: None }
     }
 
     /// When to call [`Clients::look`] again.
@@ -74,10 +67,17 @@ impl<S: StateMachine> Clients<S> {
     // ---------------------------------------------------------------- commands
 
     /// A client of this node.
-    pub(super) fn call(&mut self, now: Time, bytes: Bytes, patience: Duration, mut waiter: Waiter<S>) {
+    pub(super) fn call(
+        &mut self,
+        now: Time,
+        request: Request,
+        bytes: Bytes,
+        patience: Duration,
+        mut waiter: Waiter<S>,
+    ) {
         waiter.expires = now + patience;
         self.look_at(waiter.expires + EXPIRY);
-        self.commands.push_back(Command { bytes, origin: None, waiter });
+        self.commands.push_back(Command { bytes, request, origin: None, waiter });
     }
 
     /// A command that another node forwards; taken only while this node leads or is about to.
@@ -85,8 +85,7 @@ impl<S: StateMachine> Clients<S> {
         &mut self,
         now: Time,
         from: NodeId,
-        origin: Origin,
-        bytes: Bytes,
+        (origin, request, bytes): (Origin, Request, Bytes),
         state: ProposerState,
         out: &mut Vec<Effect>,
     ) {
@@ -112,7 +111,7 @@ impl<S: StateMachine> Clients<S> {
         let expires = now + config.propose_deadline;
         self.look_at(expires + EXPIRY);
         let waiter = Waiter::peer(from, origin.serial, place, expires);
-        self.commands.push_back(Command { bytes, origin: Some(origin), waiter });
+        self.commands.push_back(Command { bytes, request, origin: Some(origin), waiter });
         self.of_peers += 1;
     }
 
@@ -129,10 +128,10 @@ impl<S: StateMachine> Clients<S> {
         let mut waiters = Vec::with_capacity(self.commands.len().min(commands_max));
         while batch.commands() < commands_max
             && let Some(next) = self.commands.front()
-            && batch.size() + BatchBuilder::cost(next.bytes.len(), next.origin.is_some()) <= bytes_max
+            && batch.size() + BatchBuilder::cost(next.bytes.len(), &next.tag()) <= bytes_max
             && let Some(mut command) = self.commands.pop_front()
         {
-            batch.push(command.origin, &command.bytes);
+            batch.push(&command.tag(), &command.bytes);
             self.of_peers -= usize::from(command.origin.is_some());
             command.waiter.handed = true;
             waiters.push(command.waiter);
@@ -177,7 +176,7 @@ impl<S: StateMachine> Clients<S> {
         let board = &self.wires.board;
         let serial = board.forward.get() + 1;
         board.forward.set(serial);
-        let Command { bytes, mut waiter, .. } = command;
+        let Command { bytes, request, mut waiter, .. } = command;
         waiter.handed = true;
         self.forwarded.insert(serial, Forwarded { to, bytes: bytes.len(), waiter });
         let first = self.forwarded.first_key_value().map_or(serial, |(first, _)| *first);
@@ -187,7 +186,8 @@ impl<S: StateMachine> Clients<S> {
             serial,
             answered_through: first - 1,
         };
-        out.push(Effect::Send { to, message: Message::Forward { origin, command: bytes }, after: None });
+        let message = Message::Forward { origin, request, command: bytes };
+        out.push(Effect::Send { to, message, after: None });
     }
 
     /// What became of a command that was forwarded.
@@ -202,20 +202,21 @@ impl<S: StateMachine> Clients<S> {
             return;
         }
         let Some(mut forwarded) = self.forwarded.remove(&serial) else { return };
-        let outcome: Outcome<S> = match outcome {
-            ForwardOutcome::Applied(reply) => codec::decode(&reply).map_err(|_| UNKNOWN),
-            ForwardOutcome::Malformed => Err(ProposeError::Malformed),
-            ForwardOutcome::TooLarge => Err(ProposeError::TooLarge {
+        let taken = match outcome {
+            ForwardOutcome::Applied(reply) => Taken::Known(reply),
+            ForwardOutcome::SessionOpened(session) => Taken::Opened(session),
+            ForwardOutcome::Malformed => Taken::Refused(ProposeError::Malformed),
+            ForwardOutcome::SessionExpired => Taken::Refused(ProposeError::SessionExpired),
+            ForwardOutcome::SerialAnswered => Taken::Refused(ProposeError::SerialAnswered),
+            ForwardOutcome::SerialTooFar => Taken::Refused(ProposeError::SerialTooFar),
+            ForwardOutcome::TooLarge => Taken::Refused(ProposeError::TooLarge {
                 bytes: forwarded.bytes,
                 bytes_max: command_bytes_max(self.wires.config.batch_bytes_max),
             }),
             // It was in a forwarded frame: nothing less is certain (12.1).
-            _ => Err(UNKNOWN),
+            _ => Taken::Refused(UNKNOWN),
         };
-        match outcome {
-            Ok(reply) => forwarded.waiter.answer(reply, out),
-            Err(error) => forwarded.waiter.fail(error, out),
-        }
+        forwarded.waiter.settle(taken, out);
     }
 
     /// The node that commands were forwarded to is gone, and its answers with it: their outcome is unknown.
@@ -227,57 +228,6 @@ impl<S: StateMachine> Clients<S> {
             }
             stays
         });
-    }
-
-    // ---------------------------------------------------------------- reads
-
-    /// A read at the leader's mark.
-    pub(super) fn read(&mut self, now: Time, mut call: ReadCall<S>) {
-        call.expires = now + call.patience;
-        self.look_at(call.expires + EXPIRY);
-        self.requests += 1;
-        self.reads.insert(self.requests, Read { call, asked: None });
-    }
-
-    /// Gets the mark for the reads that have none: the own one while leading, else the leader's.
-    pub(super) fn ask_marks(&mut self, now: Time, mark: Option<(ProposalId, Slot)>, out: &mut Vec<Effect>) {
-        if let Some((_, at)) = mark {
-            while let Some((_, Read { call, .. })) = self.reads.pop_first() {
-                self.serve_at(at, None, call);
-            }
-            return;
-        }
-        if self.reads.is_empty() {
-            return;
-        }
-        let Some(to) = self.wires.other_leader() else { return };
-        let again = self.wires.limits.resend;
-        for (request, read) in &mut self.reads {
-            let waits = read.asked.is_some_and(|(asked, at)| asked == to && now.since(at) < again);
-            if !waits {
-                read.asked = Some((to, now));
-                let message = Message::ReadMark { request: *request };
-                out.push(Effect::Send { to, message, after: None });
-            }
-        }
-        self.look_at(now + again);
-    }
-
-    /// The leader's answer; an old leader's counts no less, since it was asked by this very request.
-    pub(super) fn mark_answered(&mut self, from: NodeId, request: u64, mark: Option<(ProposalId, Slot)>) {
-        let Some(read) = self.reads.get_mut(&request) else { return };
-        if read.asked.is_none_or(|(asked, _)| asked != from) {
-            return;
-        }
-        let Some((_, at)) = mark else { return };
-        if let Some(Read { call, .. }) = self.reads.remove(&request) {
-            self.serve_at(at, Some(from), call);
-        }
-    }
-
-    fn serve_at(&self, at: Slot, leader: Option<NodeId>, call: ReadCall<S>) {
-        // The learner's queue is closed only when the node is over.
-        let _ = self.wires.learner.unbounded_send(LearnerMail::Read { at, leader, call });
     }
 
     // ---------------------------------------------------------------- time
@@ -317,16 +267,6 @@ impl<S: StateMachine> Clients<S> {
             }
             waits
         });
-        let over =
-            self.reads.iter().filter(|(_, read)| read.call.expires <= now).map(|(request, _)| *request);
-        for request in over.collect::<Vec<_>>() {
-            if let Some(Read { call, asked }) = self.reads.remove(&request) {
-                let error =
-                    if asked.is_some() { ReadError::Deadline } else { ReadError::NoLeader { hint: leader } };
-                call.serve(Err(error));
-            }
-        }
-        self.reads.values().for_each(|read| expect(read.call.expires));
         if let Some(next) = next {
             self.look_at(next + EXPIRY);
         }
@@ -342,8 +282,8 @@ fn never_sent(state: ProposerState, hint: Option<NodeId>, formed: bool) -> Propo
     }
 }
 
-/// The longest command that fits a batch by itself, forwarded or not.
+/// The longest command that fits a batch by itself, forwarded or not, in a session or not.
 pub(crate) fn command_bytes_max(batch_bytes_max: usize) -> usize {
     let id = BatchId { node: NodeId::new(0), incarnation: 0, serial: 0 };
-    batch_bytes_max.saturating_sub(BatchBuilder::new(id).size() + BatchBuilder::cost(0, true))
+    batch_bytes_max.saturating_sub(BatchBuilder::new(id).size() + BatchBuilder::cost_max(0))
 }

@@ -42,6 +42,7 @@ pub(super) struct HeartbeatActor<S: StateMachine> {
     pub(super) pings: VecDeque<Time>,
     pub(super) next_ping: Time,
     pub(super) healthy: bool,
+    pub(super) disk_well: bool,
     pub(super) end: End,
 }
 
@@ -90,8 +91,17 @@ impl<S: StateMachine> HeartbeatActor<S> {
                     self.end(StopCause::FormationDiffers { peer });
                 }
             }
-            Event::NeedsSnapshot { through } => {
-                tracing::warn!(%node, slot = %through, "needs a snapshot, which this version cannot fetch");
+            Event::MembershipLearned { membership, in_force_above } => {
+                let voters = membership.voting().count();
+                tracing::info!(%node, voters, slot = %in_force_above, "the membership changes");
+                if voters.is_multiple_of(2) {
+                    tracing::warn!(%node, voters, "an even number of voters survives no more losses than one less");
+                }
+            }
+            Event::Removed => self.end(StopCause::Removed),
+            Event::Installed { through } => tracing::info!(%node, slot = %through, "installs a snapshot"),
+            Event::SnapshotDamaged { snapshot } => {
+                tracing::warn!(%node, slot = %snapshot.through, "finds its snapshot damaged, and fetches another");
             }
             Event::ProposalIdExhausted => tracing::error!(%node, "has no proposal id left"),
             // The proposer's shell deals with them.
@@ -146,6 +156,12 @@ impl<S: StateMachine> HeartbeatActor<S> {
         self.pings.push_back(now);
         if self.pings.len() > PINGS_MAX {
             self.pings.pop_front();
+        }
+        let disk_well = wires.look_at_disk();
+        if disk_well != self.disk_well {
+            self.disk_well = disk_well;
+            tracing::warn!(node = %wires.me(), well = disk_well, "the health of the disk changes");
+            self.step(ElectionInput::DiskWell(disk_well));
         }
         if healthy != self.healthy {
             self.healthy = healthy;

@@ -1,21 +1,22 @@
 //! The learner's shell: the state machine, and the callers who wait for its replies.
 //!
-//! Commands are applied in the order of the log, each once per life of the state machine; a forwarded command that comes
-//! a second time is passed over on every node alike (protocol 12.2).
+//! Commands are applied in the order of the log; which of them are repeats, [`State`] decides on every node alike.
 //! Never does: wait for a slow reader.
 
 use super::pump::{Desk, Flow, LastWords, Part, Pump, panic_as_asked};
+use super::state::State;
 use super::waiter::{ReadCall, UNKNOWN, Waiter};
 use super::wires::{Fate, HeartbeatMail, LearnerMail, Receiver, Wires};
-use crate::codec;
-use crate::multi::{Batch, Effect, Learner, LearnerInput, Origin, OriginTable, Role, Slot, Value};
-use crate::node::{NotLeaderReason, Position, ProposeError, ReadError, StateMachine};
+use crate::multi::{Batch, Briefing, Effect, Learner, LearnerInput, Role, Slot, Value};
+use crate::node::{NotLeaderReason, Position, ProposeError, ReadError, SnapshotError, StateMachine};
 use crate::paxos::NodeId;
+use crate::storage::StorageError;
 use crate::timer::Time;
 use actix::{Actor, AsyncContext, Context};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Context as Task;
 use std::time::Duration;
 
@@ -24,9 +25,7 @@ pub(super) const EXPIRY: Duration = Duration::from_millis(20);
 
 pub(super) struct LearnerActor<S: StateMachine> {
     role: Learner,
-    /// In a box, since an actor may be moved and a user's type need not be `Unpin`.
-    machine: Box<S>,
-    origins: OriginTable,
+    state: State<S>,
     desk: Desk<S>,
     /// The callers of this node's own batches, by serial.
     batches: BTreeMap<u64, Vec<Waiter<S>>>,
@@ -48,10 +47,10 @@ impl<S: StateMachine> LearnerActor<S> {
     ) -> Self {
         let last_words = LastWords::of(Role::Learner, &wires);
         wires.board.applied_through.set(Slot::ZERO);
+        let state = State::new(machine, wires.first_memberships.borrow().clone());
         Self {
             role,
-            machine: Box::new(machine),
-            origins: OriginTable::default(),
+            state,
             desk: Desk::new(wires),
             batches: BTreeMap::new(),
             reads: BTreeMap::new(),
@@ -69,16 +68,31 @@ impl<S: StateMachine> LearnerActor<S> {
         }
     }
 
+    fn input(&mut self, input: LearnerInput) {
+        if let LearnerInput::Briefing(Briefing { memberships: Some(memberships), .. }) = &input
+            && !self.state.has_begun()
+        {
+            let memberships = memberships.as_of(self.role.applied_through());
+            *self.desk.wires.first_memberships.borrow_mut() = Some(memberships.clone());
+            self.state.begin_with(memberships);
+        }
+        self.step(input);
+    }
+
     fn carry_out(&mut self) {
         let mut delivered = Vec::new();
         let wires = Rc::clone(&self.desk.wires);
         self.desk.carry_out(None, |effect| match effect {
-            Effect::Deliver { slot, value: Value::Batch(batch) } => delivered.push((slot, batch)),
+            Effect::Deliver { slot, value } => delivered.push((slot, value)),
             Effect::Event(event) => wires.tell(HeartbeatMail::Event(event)),
             _ => {}
         });
-        for (slot, batch) in delivered {
-            self.apply_batch(slot, batch);
+        for (slot, value) in delivered {
+            match value {
+                Value::Noop => {}
+                Value::Batch(batch) => self.apply_batch(slot, batch),
+                Value::Membership(membership) => self.state.learn(slot, &membership),
+            }
         }
     }
 
@@ -91,22 +105,11 @@ impl<S: StateMachine> LearnerActor<S> {
         let mut waiters =
             if mine { self.batches.remove(&id.serial) } else { None }.unwrap_or_default().into_iter();
         for (index, command) in (0..).zip(batch) {
-            let Ok((origin, command)) = command else { break };
-            self.apply(Position { slot, index }, origin, &command, waiters.next());
-        }
-    }
-
-    fn apply(&mut self, at: Position, origin: Option<Origin>, command: &[u8], waiter: Option<Waiter<S>>) {
-        let is_new = origin.is_none_or(|origin| self.origins.admit(origin));
-        let command = codec::decode::<S::Command>(command);
-        let out = &mut self.desk.effects;
-        match (command, waiter) {
-            (Ok(command), Some(mut waiter)) if is_new => waiter.answer(self.machine.apply(at, command), out),
-            (Ok(command), None) if is_new => drop(self.machine.apply(at, command)),
-            (Err(_), Some(mut waiter)) if is_new => waiter.fail(ProposeError::Malformed, out),
-            // A repeat: whoever waits for the first one answers.
-            (_, Some(mut waiter)) => waiter.forget(),
-            (_, None) => {}
+            let Ok((tag, command)) = command else { break };
+            let taken = self.state.take(Position { slot, index }, tag, &command);
+            if let Some(mut waiter) = waiters.next() {
+                waiter.settle(taken, &mut self.desk.effects);
+            }
         }
     }
 
@@ -149,7 +152,7 @@ impl<S: StateMachine> LearnerActor<S> {
 
     fn read(&mut self, at: Slot, leader: Option<NodeId>, call: ReadCall<S>) {
         if at <= self.role.applied_through() {
-            call.serve(Ok(&self.machine));
+            call.serve(Ok(self.state.machine()));
             return;
         }
         self.expect(call.expires);
@@ -164,7 +167,7 @@ impl<S: StateMachine> LearnerActor<S> {
     fn serve_reads(&mut self) {
         let applied = self.role.applied_through();
         while let Some(entry) = self.reads.first_entry().filter(|entry| entry.key().0 <= applied) {
-            entry.remove().serve(Ok(&self.machine));
+            entry.remove().serve(Ok(self.state.machine()));
         }
     }
 
@@ -192,7 +195,7 @@ impl<S: StateMachine> Part for LearnerActor<S> {
     fn receive(&mut self, mail: LearnerMail<S>) {
         match mail {
             LearnerMail::Input(input, held) => {
-                self.step(input);
+                self.input(input);
                 drop(held);
             }
             LearnerMail::Batch { serial, waiters } => {
@@ -207,6 +210,11 @@ impl<S: StateMachine> Part for LearnerActor<S> {
                     call.expires = self.desk.now + call.patience;
                 }
                 self.read(at, leader, call);
+            }
+            LearnerMail::Snapshot(reply) => {
+                let error = SnapshotError::Failed(Arc::new(StorageError::NoSnapshot));
+                // Whoever asked may have gone.
+                let _ = reply.send(Err(error));
             }
             LearnerMail::Ping => self.desk.wires.pong(Role::Learner),
             LearnerMail::Panic => panic_as_asked(),

@@ -20,11 +20,12 @@
 //!
 //! A role is [`crate::multi`]'s; what it wants done is data, and [`carry_out`] is the one place that does it. The queues are
 //! kept by the supervisor ([`wires`]); a turn of an actor is bounded ([`pump`]); a role that panicked is built anew from
-//! what is durable ([`roster`]).
+//! what is durable ([`roster`]). What an application has running beside them is in [`services`].
 
 mod acceptor;
 mod alarm;
 mod arrivals;
+mod calls;
 mod carry_out;
 mod clients;
 mod heartbeat;
@@ -32,17 +33,20 @@ mod learner;
 mod proposer;
 mod pump;
 mod roster;
+mod services;
+mod state;
 mod waiter;
 mod wires;
 
 pub(crate) use clients::command_bytes_max;
 pub(crate) use roster::Factory;
-pub(crate) use waiter::{Outcome, ReadCall, UNKNOWN, Waiter};
+pub(crate) use services::Service;
+pub(crate) use waiter::{AdminError, Outcome, ReadCall, UNKNOWN, Waiter};
 pub(crate) use wires::{AcceptorMail, HeartbeatMail, LearnerMail, ProposerMail};
 
 use crate::multi::{Identity, Limits, ProtocolRange};
 use crate::node::shared::Shared;
-use crate::node::{Config, StartError, StateMachine, StopCause};
+use crate::node::{Config, Handle, StartError, StateMachine, StopCause};
 use crate::storage::{Recovered, Start, Storage};
 use crate::timer::{Timer, TokioTimer};
 use crate::transport::{Arrival, Inbox, Transport, TransportError};
@@ -53,6 +57,7 @@ use futures::future::BoxFuture;
 use heartbeat::{End, HeartbeatActor};
 use pump::Desk;
 use roster::{Roster, election};
+use services::serve;
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
@@ -61,7 +66,7 @@ use std::task::Poll;
 use wires::{Board, Queue, Wires};
 
 /// All that it takes to start a node.
-pub(crate) struct Setup<S> {
+pub(crate) struct Setup<S: StateMachine> {
     pub(crate) config: Config,
     pub(crate) start: Start,
     pub(crate) transport: Arc<dyn Transport>,
@@ -70,6 +75,8 @@ pub(crate) struct Setup<S> {
     pub(crate) factory: Factory<S>,
     /// Of all jitter; random if not given.
     pub(crate) seed: Option<u64>,
+    /// What runs for as long as the node does.
+    pub(crate) services: Vec<Service<S>>,
 }
 
 /// The lines into a node that runs.
@@ -96,7 +103,7 @@ impl<S: StateMachine> Clone for Lines<S> {
 
 /// Opens the storage and starts a node on this thread's arbiter.
 pub(crate) async fn launch<S: StateMachine>(setup: Setup<S>) -> Result<Lines<S>, StartError> {
-    let Setup { config, start, transport, storage, timer, factory, seed } = setup;
+    let Setup { config, start, transport, storage, timer, factory, seed, services } = setup;
     let recovered = storage.open(config.owner.clone(), start).await?;
     for damage in storage.damage() {
         tracing::warn!(node = %config.owner.node, %damage, "finds damage in its storage");
@@ -129,6 +136,7 @@ pub(crate) async fn launch<S: StateMachine>(setup: Setup<S>) -> Result<Lines<S>,
         shared: Arc::clone(&shared),
         board: Board::default(),
         writing: Default::default(),
+        first_memberships: Default::default(),
         forwarded: Arc::default(),
     });
     let roster = Roster {
@@ -142,14 +150,16 @@ pub(crate) async fn launch<S: StateMachine>(setup: Setup<S>) -> Result<Lines<S>,
     };
     roster.start(recovered);
     let transport = actix_rt::spawn(carry(running, heartbeat.sender.clone()));
-    supervisor(wires, roster, arrivals, transport, &heartbeat).start();
-    Ok(Lines {
+    supervisor(Rc::clone(&wires), roster, arrivals, transport, &heartbeat).start();
+    let lines = Lines {
         proposer: proposer.sender,
         acceptor: acceptor.sender,
         learner: learner.sender,
         heartbeat: heartbeat.sender,
         shared,
-    })
+    };
+    serve(wires.me(), services, &Handle::new(lines.clone(), &wires.config), &wires.timer);
+    Ok(lines)
 }
 
 fn supervisor<S: StateMachine>(
@@ -173,6 +183,7 @@ fn supervisor<S: StateMachine>(
         pings: VecDeque::new(),
         next_ping: now,
         healthy: true,
+        disk_well: true,
         end: End::Open,
     }
 }
@@ -226,6 +237,10 @@ fn limits(config: &Config) -> Limits {
         cache_bytes_max: config.cache_bytes_max,
         ahead_bytes_max: config.ahead_bytes_max,
         ahead_slots_max: config.ahead_slots_max,
+        near_slots: config.near_slots,
+        change_patience: config.change_patience,
+        transfer_patience: config.liveness_window,
+        snapshot_chunk_bytes: config.snapshot_chunk_bytes,
         open_slot_age_max: config.open_slot_age_max,
     }
 }

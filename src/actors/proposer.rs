@@ -4,10 +4,11 @@
 //! the learner before it is proposed.
 //! Never does: touch the disk but through the acceptor.
 
+use super::calls::Calls;
 use super::clients::Clients;
 use super::pump::{Desk, Flow, LastWords, Part, Pump, panic_as_asked};
 use super::wires::{Fate, HeartbeatMail, LearnerMail, ProposerMail, Receiver, Wires};
-use crate::multi::{Batch, Effect, Event, Message, Proposer, ProposerInput, ProposerState, Role};
+use crate::multi::{Answer, Batch, Effect, Event, Message, Proposer, ProposerInput, ProposerState, Role};
 use crate::node::StateMachine;
 use crate::paxos::NodeId;
 use actix::{Actor, AsyncContext, Context};
@@ -18,6 +19,7 @@ use std::task::Context as Task;
 pub(super) struct ProposerActor<S: StateMachine> {
     role: Proposer,
     clients: Clients<S>,
+    calls: Calls<S>,
     desk: Desk<S>,
     queue: Receiver<ProposerMail<S>>,
     last_words: LastWords,
@@ -27,7 +29,8 @@ impl<S: StateMachine> ProposerActor<S> {
     pub(super) fn new(wires: Rc<Wires<S>>, queue: Receiver<ProposerMail<S>>, role: Proposer) -> Self {
         let last_words = LastWords::of(Role::Proposer, &wires);
         wires.board.proposer.set(None);
-        Self { role, clients: Clients::new(Rc::clone(&wires)), desk: Desk::new(wires), queue, last_words }
+        let (clients, calls) = (Clients::new(Rc::clone(&wires)), Calls::new(Rc::clone(&wires)));
+        Self { role, clients, calls, desk: Desk::new(wires), queue, last_words }
     }
 
     fn step(&mut self, input: ProposerInput) {
@@ -49,19 +52,35 @@ impl<S: StateMachine> ProposerActor<S> {
     fn message(&mut self, from: NodeId, message: Message) {
         let out = &mut self.desk.effects;
         match message {
-            Message::Forward { origin, command } => {
-                let state = self.role.state();
-                self.clients.forwarded_here(self.desk.now, from, origin, command, state, out);
+            Message::Forward { origin, request, command } => {
+                let (state, asked) = (self.role.state(), (origin, request, command));
+                self.clients.forwarded_here(self.desk.now, from, asked, state, out);
             }
             Message::ForwardAnswer { serial, outcome } => {
                 self.clients.forward_answered(from, serial, outcome, out);
             }
             Message::ReadMark { request } => {
-                let message = Message::ReadMarkAnswer { request, mark: self.role.read_mark() };
-                out.push(Effect::Send { to: from, message, after: None });
+                self.calls.mark_wanted(self.desk.now, from, request, self.role.state(), out);
             }
-            Message::ReadMarkAnswer { request, mark } => self.clients.mark_answered(from, request, mark),
+            Message::ReadMarkAnswer { request, mark } => self.calls.mark_answered(from, request, mark),
+            Message::Admin { request, call } => {
+                self.calls.admin_wanted(self.desk.now, from, request, call, self.role.state(), out);
+            }
+            Message::AdminAnswer { request, outcome } => {
+                self.calls.admin_answered(from, request, outcome, out);
+            }
             message => self.step(ProposerInput::Message { from, message }),
+        }
+    }
+
+    /// The role's answers to reads and operators.
+    fn answered(&mut self, answers: Vec<(u64, Answer)>) {
+        let id = match self.role.state() {
+            ProposerState::Leading { id } => Some(id),
+            _ => None,
+        };
+        for (ticket, answer) in answers {
+            self.calls.answered(ticket, answer, id, &mut self.desk.effects);
         }
     }
 
@@ -80,8 +99,11 @@ impl<S: StateMachine> ProposerActor<S> {
             ProposerState::Preparing { .. } => {}
             ProposerState::Idle => self.clients.pass_on(&mut self.desk.effects),
         }
-        self.clients.ask_marks(now, self.role.read_mark(), &mut self.desk.effects);
         self.clients.look(now, self.role.state(), &mut self.desk.effects);
+        self.calls.look(now);
+        for input in self.calls.serve(now, self.role.state(), &mut self.desk.effects) {
+            self.step(input);
+        }
     }
 }
 
@@ -107,14 +129,18 @@ impl<S: StateMachine> Part for ProposerActor<S> {
 
     fn receive(&mut self, mail: ProposerMail<S>) {
         match mail {
-            ProposerMail::Call { command, patience, waiter } => {
-                self.clients.call(self.desk.now, command, patience, waiter);
+            ProposerMail::Call { request, command, patience, waiter } => {
+                self.clients.call(self.desk.now, request, command, patience, waiter);
             }
             ProposerMail::Input(input, held) => {
                 self.input(input);
                 drop(held);
             }
-            ProposerMail::Read(call) => self.clients.read(self.desk.now, call),
+            ProposerMail::Admin { call, patience, reply } => {
+                self.calls.admin(self.desk.now, call, patience, reply);
+            }
+            ProposerMail::Read(call) => self.calls.read(self.desk.now, call, false),
+            ProposerMail::LeaseRead(call) => self.calls.read(self.desk.now, call, true),
             ProposerMail::CreditWanted => self.clients.credit_wanted(self.desk.now),
             // The turn that it begins serves those who wait.
             ProposerMail::LeaderChanged => {}
@@ -126,14 +152,22 @@ impl<S: StateMachine> Part for ProposerActor<S> {
     fn finish(&mut self, task: &mut Task<'_>) -> Flow {
         self.serve();
         let wires = Rc::clone(&self.desk.wires);
+        let mut answers = Vec::new();
         self.desk.carry_out(None, |effect| match effect {
+            Effect::Answer { ticket, answer } => answers.push((ticket, answer)),
             Effect::Event(Event::BatchRefused { batch }) => batch_over(&wires, batch, Fate::Refused),
             Effect::Event(Event::BatchLost { batch }) => batch_over(&wires, batch, Fate::Lost),
             Effect::Event(event) => wires.tell(HeartbeatMail::Event(event)),
             _ => {}
         });
         wires.board.proposer.set(Some(self.role.state()));
-        self.desk.sleep(self.clients.next_look(), task);
+        if !answers.is_empty() {
+            self.answered(answers);
+            // What follows from them is the next turn's.
+            task.waker().wake_by_ref();
+        }
+        let looks = [self.clients.next_look(), self.calls.next_look()];
+        self.desk.sleep(looks.into_iter().flatten().min(), task);
         self.desk.flow()
     }
 

@@ -137,6 +137,7 @@ pub(super) fn election(config: &Config, seed: u64) -> Election {
         heartbeat: config.heartbeat,
         liveness_window: config.liveness_window,
         campaign_pause_max: config.campaign_pause_max,
+        priority: config.priority,
     };
     match config.election {
         ElectionKind::Heartbeat => Election::heartbeat(config.owner.node, timing, seed),

@@ -2,14 +2,18 @@
 //!
 //! Invariant: every waiter hears exactly once, by an answer or, through its drop, that the outcome is unknown.
 
+use super::state::Taken;
 use crate::codec;
-use crate::multi::{Effect, ForwardOutcome, Message};
+use crate::multi::{Effect, ForwardOutcome, Message, SessionId};
 use crate::node::credits::Credit;
-use crate::node::{ProposeError, ReadError, StateMachine};
+use crate::node::{
+    ChangeError, NotLeaderReason, ProposeError, ReadError, StateMachine, StopCause, TransferError,
+};
 use crate::paxos::NodeId;
 use crate::timer::Time;
 use bytes::Bytes;
 use futures::channel::oneshot;
+use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -28,6 +32,7 @@ pub(crate) struct Waiter<S: StateMachine> {
 
 enum To<S: StateMachine> {
     Caller { reply: oneshot::Sender<Outcome<S>>, _credit: Credit },
+    Opener { reply: oneshot::Sender<Result<SessionId, ProposeError>>, _credit: Credit },
     Peer { node: NodeId, serial: u64, _place: Place },
 }
 
@@ -56,6 +61,11 @@ impl<S: StateMachine> Waiter<S> {
         Self { to: Some(To::Caller { reply, _credit: credit }), expires: Time::ZERO, handed: false }
     }
 
+    /// Waits for a session to be opened.
+    pub(crate) fn opener(reply: oneshot::Sender<Result<SessionId, ProposeError>>, credit: Credit) -> Self {
+        Self { to: Some(To::Opener { reply, _credit: credit }), expires: Time::ZERO, handed: false }
+    }
+
     pub(super) fn peer(node: NodeId, serial: u64, place: Place, expires: Time) -> Self {
         Self { to: Some(To::Peer { node, serial, _place: place }), expires, handed: false }
     }
@@ -65,17 +75,22 @@ impl<S: StateMachine> Waiter<S> {
         matches!(self.to, Some(To::Peer { .. }))
     }
 
-    /// The command was applied.
-    pub(super) fn answer(&mut self, answer: S::Reply, out: &mut Vec<Effect>) {
-        match self.to.take() {
-            // A caller that has gone need not hear it.
-            Some(To::Caller { reply, .. }) => drop(reply.send(Ok(answer))),
-            Some(To::Peer { node, serial, .. }) => {
-                let outcome = codec::encode(&answer)
-                    .map_or(ForwardOutcome::Unknown, |reply| ForwardOutcome::Applied(Bytes::from(reply)));
-                out.push(forward_answer(node, serial, outcome));
-            }
-            None => {}
+    /// The command was chosen, and this came of it.
+    pub(super) fn settle(&mut self, taken: Taken<S::Reply>, out: &mut Vec<Effect>) {
+        match taken {
+            // Another waiter answers for the same command.
+            Taken::Repeated => self.to = None,
+            Taken::Refused(error) => self.fail(error, out),
+            taken => match self.to.take() {
+                // A caller that has gone need not hear it.
+                Some(To::Caller { reply, .. }) => drop(reply.send(typed::<S>(taken))),
+                Some(To::Opener { reply, .. }) => {
+                    let opened = if let Taken::Opened(session) = taken { Ok(session) } else { Err(UNKNOWN) };
+                    drop(reply.send(opened));
+                }
+                Some(To::Peer { node, serial, .. }) => out.push(forward_answer(node, serial, encoded(taken))),
+                None => {}
+            },
         }
     }
 
@@ -83,23 +98,22 @@ impl<S: StateMachine> Waiter<S> {
     pub(super) fn fail(&mut self, error: ProposeError, out: &mut Vec<Effect>) {
         match self.to.take() {
             Some(To::Caller { reply, .. }) => drop(reply.send(Err(error))),
+            Some(To::Opener { reply, .. }) => drop(reply.send(Err(error))),
             Some(To::Peer { node, serial, .. }) => {
                 let outcome = match error {
                     ProposeError::NotLeader { hint, .. } => ForwardOutcome::NotLeader(hint),
                     ProposeError::Busy => ForwardOutcome::Busy,
                     ProposeError::TooLarge { .. } => ForwardOutcome::TooLarge,
                     ProposeError::Malformed => ForwardOutcome::Malformed,
+                    ProposeError::SessionExpired => ForwardOutcome::SessionExpired,
+                    ProposeError::SerialAnswered => ForwardOutcome::SerialAnswered,
+                    ProposeError::SerialTooFar => ForwardOutcome::SerialTooFar,
                     _ => ForwardOutcome::Unknown,
                 };
                 out.push(forward_answer(node, serial, outcome));
             }
             None => {}
         }
-    }
-
-    /// Gives up: another waiter answers for the same command.
-    pub(super) fn forget(&mut self) {
-        self.to = None;
     }
 
     /// Fails with `Unknown` if its time is over; whether it waits no more.
@@ -113,11 +127,30 @@ impl<S: StateMachine> Waiter<S> {
 
 impl<S: StateMachine> Drop for Waiter<S> {
     fn drop(&mut self) {
-        if self.handed
-            && let Some(To::Caller { reply, .. }) = self.to.take()
-        {
-            let _ = reply.send(Err(UNKNOWN));
+        if self.handed && !self.is_peer() {
+            // Nobody but a peer is answered by an effect.
+            self.fail(UNKNOWN, &mut Vec::new());
         }
+    }
+}
+
+/// What a caller of this node hears of a command that was applied.
+fn typed<S: StateMachine>(taken: Taken<S::Reply>) -> Outcome<S> {
+    match taken {
+        Taken::Applied(reply) | Taken::Kept(reply, _) => Ok(reply),
+        Taken::Known(reply) => codec::decode(&reply).map_err(|_| UNKNOWN),
+        _ => Err(UNKNOWN),
+    }
+}
+
+/// What another node hears of a command that was applied, or a session that was opened.
+fn encoded<R: Serialize>(taken: Taken<R>) -> ForwardOutcome {
+    match taken {
+        Taken::Applied(reply) => codec::encode(&reply)
+            .map_or(ForwardOutcome::Unknown, |reply| ForwardOutcome::Applied(Bytes::from(reply))),
+        Taken::Kept(_, reply) | Taken::Known(reply) => ForwardOutcome::Applied(reply),
+        Taken::Opened(session) => ForwardOutcome::SessionOpened(session),
+        _ => ForwardOutcome::Unknown,
     }
 }
 
@@ -126,6 +159,37 @@ pub(crate) const UNKNOWN: ProposeError = ProposeError::Unknown { retry_is_safe: 
 
 pub(super) fn forward_answer(to: NodeId, serial: u64, outcome: ForwardOutcome) -> Effect {
     Effect::Send { to, message: Message::ForwardAnswer { serial, outcome }, after: None }
+}
+
+/// Why an operator's call was not asked for at all.
+#[derive(Clone, Debug)]
+pub(crate) enum AdminError {
+    /// No leader was known in time.
+    NoLeader(Option<NodeId>),
+    /// Too many are under way.
+    Busy,
+    /// The node is over.
+    Stopped(StopCause),
+}
+
+impl From<AdminError> for ChangeError {
+    fn from(error: AdminError) -> Self {
+        match error {
+            AdminError::NoLeader(hint) => Self::NotLeader { hint, reason: NotLeaderReason::NoLeader },
+            AdminError::Busy => Self::Busy,
+            AdminError::Stopped(cause) => Self::Stopped { cause },
+        }
+    }
+}
+
+impl From<AdminError> for TransferError {
+    fn from(error: AdminError) -> Self {
+        match error {
+            AdminError::NoLeader(hint) => Self::NotLeader { hint, reason: NotLeaderReason::NoLeader },
+            AdminError::Busy => Self::Busy,
+            AdminError::Stopped(cause) => Self::Stopped { cause },
+        }
+    }
 }
 
 /// What a read does with the state, or with the reason why it does not see it.

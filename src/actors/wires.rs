@@ -3,13 +3,13 @@
 //! A queue outlives the role that reads it: the supervisor keeps both ends, so a rebuilt role finds what waited.
 
 use super::carry_out::Writing;
-use super::waiter::{ReadCall, Waiter};
+use super::waiter::{AdminError, ReadCall, Waiter};
 use crate::multi::{
-    AbstainReason, AcceptorInput, ElectionInput, Event, Identity, LearnerInput, Limits, Local, Membership,
-    ProposerInput, ProposerState, Refusal, Role, Slot,
+    AbstainReason, AcceptorInput, AdminCall, AdminOutcome, ElectionInput, Event, Identity, LearnerInput,
+    Limits, Local, Membership, Memberships, ProposerInput, ProposerState, Refusal, Request, Role, Slot,
 };
 use crate::node::shared::Shared;
-use crate::node::{Config, StateMachine, Status, StopCause};
+use crate::node::{Config, SnapshotError, StateMachine, Status, StopCause};
 use crate::paxos::{NodeId, ProposalId};
 use crate::storage::Storage;
 use crate::timer::{Time, Timer};
@@ -26,14 +26,23 @@ use std::time::Duration;
 /// What reaches the proposer.
 pub(crate) enum ProposerMail<S: StateMachine> {
     Input(ProposerInput, Option<Held>),
-    /// A client's command.
+    /// A client's command, or its wish for a session.
     Call {
+        request: Request,
         command: Bytes,
         patience: Duration,
         waiter: Waiter<S>,
     },
     /// A client's read at the leader's mark.
     Read(ReadCall<S>),
+    /// The same, where a lease is enough.
+    LeaseRead(ReadCall<S>),
+    /// An operator's call.
+    Admin {
+        call: AdminCall,
+        patience: Duration,
+        reply: oneshot::Sender<Result<AdminOutcome, AdminError>>,
+    },
     /// Somebody waits for a credit.
     CreditWanted,
     /// Another leader is known, or none.
@@ -73,6 +82,8 @@ pub(crate) enum LearnerMail<S: StateMachine> {
         leader: Option<NodeId>,
         call: ReadCall<S>,
     },
+    /// An operator wants a snapshot.
+    Snapshot(oneshot::Sender<Result<Slot, SnapshotError>>),
     Ping,
     /// Panic, for a test of what is rebuilt.
     #[cfg_attr(not(any(test, feature = "testing")), allow(dead_code))]
@@ -143,6 +154,8 @@ pub(super) struct Wires<S: StateMachine> {
     pub(super) board: Board,
     /// The append under way. It outlives the acceptor: nobody may recover before it has ended (11.6).
     pub(super) writing: RefCell<Option<Writing>>,
+    /// As of the first slot, for a learner that is built anew and applies the log from there.
+    pub(super) first_memberships: RefCell<Option<Memberships>>,
     /// Forwarded commands of other nodes under way here.
     pub(super) forwarded: Arc<AtomicUsize>,
 }
@@ -166,6 +179,10 @@ pub(super) struct Board {
     pub(super) batch: Cell<u64>,
     /// The serial of the newest forwarded command: likewise.
     pub(super) forward: Cell<u64>,
+    /// When the append under way began.
+    pub(super) writing_since: Cell<Option<Time>>,
+    /// When an append was last seen to take longer than the disk may.
+    pub(super) stalled_at: Cell<Option<Time>>,
     /// The node is over: every role stops.
     pub(super) over: Cell<bool>,
 }
@@ -205,6 +222,16 @@ impl<S: StateMachine> Wires<S> {
     pub(super) fn tell(&self, mail: HeartbeatMail) {
         // It is gone only when the node is.
         let _ = self.heartbeat.unbounded_send(mail);
+    }
+
+    /// Notes whether the append under way takes longer than the disk may, and says whether the disk is well: that is, whether
+    /// none did for ten times as long.
+    pub(super) fn look_at_disk(&self) -> bool {
+        let (now, board, stall) = (self.timer.now(), &self.board, self.config.disk_stall);
+        if board.writing_since.get().is_some_and(|since| now.since(since) > stall) {
+            board.stalled_at.set(Some(now));
+        }
+        board.stalled_at.get().is_none_or(|at| now.since(at) > stall * 10)
     }
 
     /// The role answers.

@@ -77,7 +77,9 @@ impl Heartbeat {
     /// The leader's connection was closed: that is suspicion at once, though not yet a reason.
     pub(super) fn on_leader_gone(&mut self, now: Time, view: &View, jitter: &mut Jitter) {
         if matches!(self.stage, Stage::Waiting) && view.may_lead() {
-            self.suspect_at = Some(now + jitter.between(Duration::from_millis(1), view.timing.heartbeat / 2));
+            let later = view.timing.heartbeat * view.timing.priority;
+            let soon = jitter.between(Duration::from_millis(1), view.timing.heartbeat / 2);
+            self.suspect_at = Some(now + soon + later);
         }
     }
 
@@ -186,7 +188,8 @@ impl Heartbeat {
 
     fn wait(&mut self, now: Time, view: &View, jitter: &mut Jitter) {
         let window = view.timing.liveness_window;
-        self.suspect_at = Some(now + jitter.between(window, window / 2));
+        let later = view.timing.heartbeat * view.timing.priority;
+        self.suspect_at = Some(now + jitter.between(window, window / 2) + later);
     }
 
     /// A jittered pause that grows with each failure (8.5).

@@ -32,6 +32,8 @@ pub struct Timing {
     pub liveness_window: Duration,
     /// The longest pause between two campaigns.
     pub campaign_pause_max: Duration,
+    /// A node waits so many heartbeats longer than others before it asks: 0 leads first (8.1).
+    pub priority: u32,
 }
 
 impl Default for Timing {
@@ -40,6 +42,7 @@ impl Default for Timing {
             heartbeat: Duration::from_millis(50),
             liveness_window: Duration::from_millis(300),
             campaign_pause_max: Duration::from_secs(2),
+            priority: 0,
         }
     }
 }
@@ -54,8 +57,18 @@ pub struct Election {
     jitter: Jitter,
     healthy: bool,
     stalled: bool,
-    watermark: Slot,
+    disk_well: bool,
+    /// What heartbeats say beside the id.
+    news: News,
     armed: Option<Time>,
+}
+
+/// What a leader's heartbeats say beside its id.
+#[derive(Clone, Copy, Debug, Default)]
+struct News {
+    watermark: Slot,
+    held_through: Slot,
+    lease: bool,
 }
 
 /// Who decides when to campaign.
@@ -96,6 +109,11 @@ impl View {
 
     fn governing(&self) -> Option<&crate::multi::Membership> {
         self.memberships.as_ref().and_then(|all| all.governing(self.chosen_through.next()))
+    }
+
+    /// How long a voter grants the leader; zero without leases.
+    fn lease(&self) -> Duration {
+        self.governing().map_or(Duration::ZERO, crate::multi::Membership::lease)
     }
 
     fn voters(&self) -> Vec<NodeId> {
@@ -148,7 +166,8 @@ impl Election {
             jitter: Jitter::new(seed),
             healthy: true,
             stalled: false,
-            watermark: Slot::ZERO,
+            disk_well: true,
+            news: News::default(),
             armed: None,
         }
     }
@@ -171,14 +190,17 @@ impl Election {
             ElectionInput::Promised { id } => self.on_promised(now, id),
             ElectionInput::Proposer(state) => self.on_proposer(now, state),
             ElectionInput::Watermark { through } => {
-                self.watermark = through;
+                self.news.watermark = through;
                 self.view.chosen_through = self.view.chosen_through.max(through);
             }
+            ElectionInput::Held { through } => self.news.held_through = through,
+            ElectionInput::Lease(asks) => self.news.lease = asks,
             ElectionInput::Campaign => self.on_campaign(out),
             ElectionInput::StepDown => self.step_down(out),
             ElectionInput::Briefing(briefing) => self.on_briefing(now, briefing),
             ElectionInput::Stalled(stalled) => self.stalled = stalled,
             ElectionInput::Healthy(healthy) => self.healthy = healthy,
+            ElectionInput::DiskWell(well) => self.on_disk_well(well, out),
             ElectionInput::LinkUp { peer } => self.on_link_up(now, peer),
             ElectionInput::LinkDown { peer } => self.on_link_down(now, peer),
             ElectionInput::Wake => self.on_wake(now, out),
@@ -202,11 +224,18 @@ impl Election {
                     detector.on_answer(now, from, nonce, leader, &mut self.view, &mut self.jitter, out);
                 }
             }
-            Message::HeartbeatAck { id, chosen_through: _, pulse: _ } => {
+            Message::HeartbeatAck { id, durable_through, pulse: count } => {
                 if let Some(pulse) = self.pulse.as_mut().filter(|pulse| pulse.id() == id) {
-                    pulse.answered(now, from);
+                    pulse.answered(now, from, count);
+                    let progress = ProposerInput::Progress { peer: from, durable_through };
+                    out.push(Effect::Local(Local::Proposer(progress)));
+                    let next = self.view.chosen_through.next();
+                    if let Some(until) = pulse.lease_until(&self.view).filter(|_| self.news.lease) {
+                        out.push(Effect::Local(Local::Proposer(ProposerInput::Lease { until, next })));
+                    }
                 }
             }
+            Message::TakeOver { id } => self.on_take_over(id, out),
             _ => {}
         }
     }
@@ -244,7 +273,7 @@ impl Election {
                     self.pulse = Some(Pulse::new(now, id, &self.view));
                     self.view.leader = None;
                     self.stalled = false;
-                    self.watermark = Slot::ZERO;
+                    self.news = News { lease: true, ..News::default() };
                 }
             }
             // A leader that wins phase 1 anew (2.4) goes on as one, under its old id meanwhile.
@@ -269,6 +298,26 @@ impl Election {
     fn on_campaign(&mut self, out: &mut Vec<Effect>) {
         if let Mode::External(external) = &self.mode {
             external.campaign(&self.view, self.pulse.is_some(), out);
+        }
+    }
+
+    /// The leader under `id` wants this node to lead, at once (8.5).
+    fn on_take_over(&mut self, id: ProposalId, out: &mut Vec<Effect>) {
+        let is_present = Some(id) >= self.view.promised;
+        if is_present && self.view.may_lead() && self.is_well() && self.pulse.is_none() {
+            out.push(Effect::Local(Local::Proposer(ProposerInput::Campaign)));
+        }
+    }
+
+    fn is_well(&self) -> bool {
+        self.healthy && self.disk_well
+    }
+
+    /// A leader whose disk does not keep up steps down, and is not elected before it does again.
+    fn on_disk_well(&mut self, well: bool, out: &mut Vec<Effect>) {
+        self.disk_well = well;
+        if !well && self.pulse.is_some() {
+            self.step_down(out);
         }
     }
 
@@ -300,9 +349,12 @@ impl Election {
                 return;
             }
             let silent = !self.healthy || self.stalled;
-            pulse.beat(now, self.watermark, silent, &self.view, out);
-        } else if let Mode::Heartbeat(detector) = &mut self.mode {
-            detector.on_wake(now, &mut self.view, &mut self.jitter, self.healthy, out);
+            pulse.beat(now, self.news, silent, &self.view, out);
+        } else {
+            let well = self.is_well();
+            if let Mode::Heartbeat(detector) = &mut self.mode {
+                detector.on_wake(now, &mut self.view, &mut self.jitter, well, out);
+            }
         }
     }
 

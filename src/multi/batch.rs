@@ -2,13 +2,16 @@
 //!
 //! ```text
 //! batch   := node u64, incarnation u64, serial u64, command*         little-endian
-//! command := length u32, flag u8 (0 plain, 1 with origin), [origin: 4 x u64], bytes
+//! command := length u32, kind u8, [origin: 4 x u64], [stamp: slot u64, index u32, 2 x u64], bytes
+//! kind    := 0 plain, 1 with origin, 2 with stamp, 4 opens a session, 5 opens a session, with origin
 //! ```
 //!
 //! The head makes every batch different from every other, so that a node finds the callers who wait for one
 //! ([`BatchId`]), and "byte for byte the same value" (2.1) means the same proposal.
 
 use super::message::Origin;
+use super::session::{Request, SessionId, SessionStamp};
+use super::slot::Slot;
 use crate::paxos::NodeId;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -23,6 +26,92 @@ pub struct BatchId {
     pub serial: u64,
 }
 
+/// What a batch says of a command, beside its bytes: what makes it apply once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tag {
+    /// A client of the node that filled the batch, without a session: no other batch holds the command.
+    Plain,
+    /// A client of another node, without a session (12.2).
+    Forwarded(Origin),
+    /// A client's session, wherever the client asked (12.3).
+    InSession(SessionStamp),
+    /// No command: opens a session, which another node may have asked for.
+    OpenSession(Option<Origin>),
+}
+
+impl Tag {
+    /// For what a client asks; `origin` is set if another node forwards it.
+    pub fn new(request: Request, origin: Option<Origin>) -> Self {
+        match (request, origin) {
+            (Request::Plain, None) => Self::Plain,
+            (Request::Plain, Some(origin)) => Self::Forwarded(origin),
+            (Request::InSession(stamp), _) => Self::InSession(stamp),
+            (Request::OpenSession, origin) => Self::OpenSession(origin),
+        }
+    }
+
+    fn kind(&self) -> u8 {
+        match self {
+            Self::Plain => 0,
+            Self::Forwarded(_) => ORIGIN,
+            Self::InSession(_) => STAMP,
+            Self::OpenSession(None) => OPENS,
+            Self::OpenSession(Some(_)) => OPENS | ORIGIN,
+        }
+    }
+
+    fn size(&self) -> usize {
+        match self {
+            Self::Plain | Self::OpenSession(None) => 0,
+            Self::Forwarded(_) | Self::OpenSession(Some(_)) => ORIGIN_BYTES,
+            Self::InSession(_) => STAMP_BYTES,
+        }
+    }
+
+    fn write(&self, bytes: &mut BytesMut) {
+        match self {
+            Self::Plain | Self::OpenSession(None) => {}
+            Self::Forwarded(origin) | Self::OpenSession(Some(origin)) => {
+                bytes.put_u64_le(origin.node.get());
+                bytes.put_u64_le(origin.incarnation);
+                bytes.put_u64_le(origin.serial);
+                bytes.put_u64_le(origin.answered_through);
+            }
+            Self::InSession(stamp) => {
+                bytes.put_u64_le(stamp.session.slot.get());
+                bytes.put_u32_le(stamp.session.index);
+                bytes.put_u64_le(stamp.serial);
+                bytes.put_u64_le(stamp.answered_through);
+            }
+        }
+    }
+
+    fn read(kind: u8, rest: &mut Bytes) -> Result<Self, MalformedBatch> {
+        const OPENS_FOR_ANOTHER: u8 = OPENS | ORIGIN;
+        match kind {
+            0 => Ok(Self::Plain),
+            OPENS => Ok(Self::OpenSession(None)),
+            ORIGIN if rest.len() >= ORIGIN_BYTES => Ok(Self::Forwarded(read_origin(rest))),
+            OPENS_FOR_ANOTHER if rest.len() >= ORIGIN_BYTES => Ok(Self::OpenSession(Some(read_origin(rest)))),
+            STAMP if rest.len() >= STAMP_BYTES => {
+                let session = SessionId { slot: Slot::new(rest.get_u64_le()), index: rest.get_u32_le() };
+                let (serial, answered_through) = (rest.get_u64_le(), rest.get_u64_le());
+                Ok(Self::InSession(SessionStamp { session, serial, answered_through }))
+            }
+            _ => Err(MalformedBatch),
+        }
+    }
+}
+
+fn read_origin(rest: &mut Bytes) -> Origin {
+    Origin {
+        node: NodeId::new(rest.get_u64_le()),
+        incarnation: rest.get_u64_le(),
+        serial: rest.get_u64_le(),
+        answered_through: rest.get_u64_le(),
+    }
+}
+
 /// A batch being filled.
 #[derive(Debug)]
 pub struct BatchBuilder {
@@ -31,7 +120,13 @@ pub struct BatchBuilder {
 }
 
 const HEAD_BYTES: usize = 24;
+/// Before the tag: a length and a kind.
+const COMMAND_HEAD_BYTES: usize = 5;
 const ORIGIN_BYTES: usize = 32;
+const STAMP_BYTES: usize = 28;
+const ORIGIN: u8 = 1;
+const STAMP: u8 = 2;
+const OPENS: u8 = 4;
 
 impl BatchBuilder {
     /// An empty batch.
@@ -43,17 +138,12 @@ impl BatchBuilder {
         Self { bytes, commands: 0 }
     }
 
-    /// Appends a command; `origin` is set for one that another node forwarded.
-    pub fn push(&mut self, origin: Option<Origin>, command: &[u8]) {
+    /// Appends a command.
+    pub fn push(&mut self, tag: &Tag, command: &[u8]) {
         let length = u32::try_from(command.len()).unwrap_or(u32::MAX);
         self.bytes.put_u32_le(length);
-        self.bytes.put_u8(u8::from(origin.is_some()));
-        if let Some(origin) = origin {
-            self.bytes.put_u64_le(origin.node.get());
-            self.bytes.put_u64_le(origin.incarnation);
-            self.bytes.put_u64_le(origin.serial);
-            self.bytes.put_u64_le(origin.answered_through);
-        }
+        self.bytes.put_u8(tag.kind());
+        tag.write(&mut self.bytes);
         self.bytes.extend_from_slice(&command[..length as usize]);
         self.commands += 1;
     }
@@ -69,8 +159,13 @@ impl BatchBuilder {
     }
 
     /// The bytes that one more command of `length` bytes would take.
-    pub fn cost(length: usize, forwarded: bool) -> usize {
-        5 + length + if forwarded { ORIGIN_BYTES } else { 0 }
+    pub fn cost(length: usize, tag: &Tag) -> usize {
+        COMMAND_HEAD_BYTES + tag.size() + length
+    }
+
+    /// The bytes that a command of `length` bytes takes at most, whatever its tag.
+    pub fn cost_max(length: usize) -> usize {
+        COMMAND_HEAD_BYTES + ORIGIN_BYTES.max(STAMP_BYTES) + length
     }
 
     /// The value to propose.
@@ -113,7 +208,7 @@ impl Batch {
 }
 
 impl Iterator for Batch {
-    type Item = Result<(Option<Origin>, Bytes), MalformedBatch>;
+    type Item = Result<(Tag, Bytes), MalformedBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {
@@ -127,25 +222,17 @@ impl Iterator for Batch {
     }
 }
 
-fn read_command(rest: &mut Bytes) -> Result<(Option<Origin>, Bytes), MalformedBatch> {
-    if rest.len() < 5 {
+fn read_command(rest: &mut Bytes) -> Result<(Tag, Bytes), MalformedBatch> {
+    if rest.len() < COMMAND_HEAD_BYTES {
         return Err(MalformedBatch);
     }
     let length = rest.get_u32_le() as usize;
-    let origin = match rest.get_u8() {
-        0 => None,
-        1 if rest.len() >= ORIGIN_BYTES => Some(Origin {
-            node: NodeId::new(rest.get_u64_le()),
-            incarnation: rest.get_u64_le(),
-            serial: rest.get_u64_le(),
-            answered_through: rest.get_u64_le(),
-        }),
-        _ => return Err(MalformedBatch),
-    };
+    let kind = rest.get_u8();
+    let tag = Tag::read(kind, rest)?;
     if rest.len() < length {
         return Err(MalformedBatch);
     }
-    Ok((origin, rest.split_to(length)))
+    Ok((tag, rest.split_to(length)))
 }
 
 #[cfg(test)]
@@ -155,37 +242,62 @@ mod tests {
 
     const ID: BatchId = BatchId { node: NodeId::new(3), incarnation: 2, serial: 9 };
     const ORIGIN: Origin = Origin { node: NodeId::new(1), incarnation: 4, serial: 8, answered_through: 7 };
+    const SESSION: SessionId = SessionId { slot: Slot::new(5), index: 6 };
+    const STAMP: SessionStamp = SessionStamp { session: SESSION, serial: 8, answered_through: 7 };
+    const TAGS: [Tag; 5] = [
+        Tag::Plain,
+        Tag::Forwarded(ORIGIN),
+        Tag::InSession(STAMP),
+        Tag::OpenSession(None),
+        Tag::OpenSession(Some(ORIGIN)),
+    ];
 
     #[test]
     fn a_batch_gives_back_its_commands_in_order() {
         let mut builder = BatchBuilder::new(ID);
-        builder.push(None, b"one");
-        builder.push(Some(ORIGIN), b"");
-        builder.push(None, b"three");
+        let commands: Vec<(Tag, Bytes)> =
+            TAGS.into_iter().zip(["one".into(), "".into(), "three".into(), "".into(), "5".into()]).collect();
+        for (tag, command) in &commands {
+            let before = builder.size();
+            builder.push(tag, command);
+            assert_eq!(builder.size() - before, BatchBuilder::cost(command.len(), tag));
+            assert!(builder.size() - before <= BatchBuilder::cost_max(command.len()));
+        }
         let batch = Batch::read(builder.finish()).unwrap();
         assert_eq!(batch.id(), ID);
-        let commands: Vec<_> = batch.map(Result::unwrap).collect();
-        let expected: Vec<(Option<Origin>, Bytes)> =
-            vec![(None, "one".into()), (Some(ORIGIN), "".into()), (None, "three".into())];
-        assert_eq!(commands, expected);
+        assert_eq!(batch.map(Result::unwrap).collect::<Vec<_>>(), commands);
     }
 
     #[test]
     fn a_batch_cut_anywhere_ends_in_an_error_or_between_two_commands() {
         let mut builder = BatchBuilder::new(ID);
-        builder.push(None, b"one");
-        let first_end = builder.size();
-        builder.push(Some(ORIGIN), b"two");
+        let mut ends = vec![HEAD_BYTES];
+        for tag in &TAGS {
+            builder.push(tag, b"one");
+            ends.push(builder.size());
+        }
         let whole = builder.finish();
         for cut in 0..whole.len() {
             let part = whole.slice(..cut);
             match Batch::read(part) {
                 Err(MalformedBatch) => assert!(cut < HEAD_BYTES),
                 Ok(batch) => {
-                    let clean = cut == HEAD_BYTES || cut == first_end;
+                    let clean = ends.contains(&cut);
                     assert_eq!(batch.last().is_none_or(|command| command.is_ok()), clean, "cut at {cut}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_command_of_an_unknown_kind_ends_the_batch_in_an_error() {
+        for kind in [3, 6, 7, 8, 255] {
+            let mut bytes = BytesMut::from(&BatchBuilder::new(ID).finish()[..]);
+            bytes.put_u32_le(0);
+            bytes.put_u8(kind);
+            bytes.put_bytes(0, 99);
+            let mut batch = Batch::read(bytes.freeze()).unwrap();
+            assert_eq!((batch.next(), batch.next()), (Some(Err(MalformedBatch)), None), "kind {kind}");
         }
     }
 }

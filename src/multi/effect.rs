@@ -3,11 +3,12 @@
 //! A role is a function: `step(now, input, &mut effects)`. It does nothing itself. "Send after this write" is data
 //! ([`Effect::Send::after`]), so that a checker can look for it and a shell cannot forget it (protocol 1.2, 11.6).
 
+use super::change::{AdminCall, AdminOutcome};
 use super::identity::{Identity, Incarnation};
 use super::membership::Memberships;
 use super::message::Message;
-use super::record::{AbstainReason, Entry, Record, Sequence, Value};
-use super::slot::{Slot, Time};
+use super::record::{AbstainReason, Base, Entry, Record, Sequence, SnapshotId, Value};
+use super::slot::{Interval, Slot, Time};
 use crate::paxos::{NodeId, ProposalId};
 use bytes::Bytes;
 use std::ops::Range;
@@ -56,12 +57,30 @@ pub enum Effect {
         /// Stop after about this many bytes, but give at least one entry.
         bytes_max: usize,
     },
+    /// Forget the entries through `through`: no later than the base says, whose snapshot is durable (4.2). `facts` is all
+    /// that the storage has to know beside entries from now on; folded before what it keeps, they lose nothing. Then say
+    /// [`AcceptorInput::Trimmed`]. Only the acceptor asks for it, one at a time.
+    Trim {
+        /// The last slot that may go.
+        through: Slot,
+        /// Promise, base, peers and the like.
+        facts: Vec<Record>,
+    },
     /// Apply `value`, the next one in slot order. Only the learner asks for it.
     Deliver {
         /// Where it was chosen.
         slot: Slot,
         /// What was chosen.
         value: Value,
+    },
+    /// Something to do with snapshots, in order, one at a time. Only the learner asks for it.
+    Snapshot(SnapshotTask),
+    /// How a call ended that was asked for with a ticket. Only the proposer says so.
+    Answer {
+        /// From the input.
+        ticket: u64,
+        /// How it ended.
+        answer: Answer,
     },
     /// Say `Wake` at this time, in place of whatever this role asked for before.
     Deadline(Time),
@@ -76,6 +95,63 @@ pub enum Effect {
     },
     /// Something for the application and the operator to know.
     Event(Event),
+}
+
+/// What a learner wants done with snapshots.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SnapshotTask {
+    /// Draw one of the state as it is now, make it durable, then tell the acceptor [`AcceptorInput::SnapshotTaken`].
+    Take {
+        /// Applied through here.
+        through: Slot,
+        /// To be part of it (5.1).
+        memberships: Memberships,
+    },
+    /// Begin to write one that a peer holds, or go on where an earlier transfer of the same one ended; then say
+    /// [`LearnerInput::SnapshotHeld`].
+    Begin {
+        /// Which.
+        snapshot: SnapshotId,
+    },
+    /// Append to the one that was begun; then say [`LearnerInput::SnapshotHeld`].
+    Write {
+        /// At this byte of its content.
+        at: u64,
+        /// The content.
+        bytes: Bytes,
+    },
+    /// Check the whole of it and make it durable; then say [`LearnerInput::SnapshotSealed`].
+    Seal {
+        /// Which.
+        snapshot: SnapshotId,
+    },
+    /// Replace the state by that of a snapshot that is durable here; then say [`LearnerInput::Restored`].
+    Restore {
+        /// Which.
+        snapshot: SnapshotId,
+    },
+    /// Read a part for a peer; then say [`LearnerInput::SnapshotRead`].
+    Read {
+        /// The peer.
+        to: NodeId,
+        /// Which.
+        snapshot: SnapshotId,
+        /// From this byte of its content on.
+        at: u64,
+        /// At most so many bytes.
+        bytes_max: usize,
+    },
+}
+
+/// How a call of the proposer ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// The read may be served from any state that was applied through this slot (7.2).
+    Readable(Slot),
+    /// The proposer leads no more: ask the next leader.
+    NotLeading,
+    /// The operator's call has ended.
+    Admin(AdminOutcome),
 }
 
 /// An input for another role of the same node.
@@ -111,6 +187,35 @@ pub enum ProposerInput {
     Campaign,
     /// Give up leading or campaigning.
     StepDown,
+    /// A read wants to know how far it has to wait, with this node confirmed as leader (7.1, 7.2); answered by
+    /// [`Effect::Answer`].
+    Read {
+        /// Comes back in the answer.
+        ticket: u64,
+        /// Whether a lease is enough, in place of a round of confirmations (7.4).
+        lease: bool,
+    },
+    /// No other leader can be elected before this time (7.4).
+    Lease {
+        /// By this node's clock.
+        until: Time,
+        /// Counted in the membership that governs this slot.
+        next: Slot,
+    },
+    /// An operator's call; answered by [`Effect::Answer`].
+    Admin {
+        /// Comes back in the answer.
+        ticket: u64,
+        /// What to do.
+        call: AdminCall,
+    },
+    /// `peer` answered a heartbeat of this leader.
+    Progress {
+        /// The peer.
+        peer: NodeId,
+        /// How far it has learned, durably.
+        durable_through: Slot,
+    },
     /// These consecutive slots were learned; all through the last of them are.
     Learned {
         /// Ascending, without gaps.
@@ -196,6 +301,27 @@ pub enum AcceptorInput {
         /// Why.
         refusal: Refusal,
     },
+    /// A snapshot of the own state is durable: note it, and cut the log below (5.2, 4.2).
+    SnapshotTaken {
+        /// Which.
+        snapshot: SnapshotId,
+    },
+    /// The learner holds the snapshot of a peer's base durably, or the base needs none: begin the log there (5.2), then say
+    /// [`LearnerInput::Begin`].
+    Install {
+        /// Where the log begins.
+        base: Base,
+    },
+    /// The storage holds no entry through here any more.
+    Trimmed {
+        /// The last slot that is gone.
+        through: Slot,
+    },
+    /// What the storage holds of these slots is damaged: write it anew (F8, F11).
+    Damaged {
+        /// The slots.
+        slots: Vec<Interval>,
+    },
     /// The proposer is about to campaign under `id`: promise it durably, then send `Prepare` to every other node of
     /// `to` (1.3).
     Candidate {
@@ -213,7 +339,49 @@ pub enum AcceptorInput {
 pub enum LearnerInput {
     /// Ask the acceptor for everything above what is applied: said once, at the start.
     Start,
-    /// `Chosen`, `Trimmed`.
+    /// What the acceptor knows: at the start, after formation, and after each rebuilding of a role.
+    Briefing(Briefing),
+    /// The own log begins at `base`, above what is applied here: go on from its snapshot.
+    Begin {
+        /// Where.
+        base: Base,
+    },
+    /// The own log cannot be read from here on: only a peer's snapshot helps (F8).
+    Unreadable {
+        /// The first slot that is missing.
+        from: Slot,
+    },
+    /// Take a snapshot of what is applied now.
+    TakeSnapshot,
+    /// So many bytes of the snapshot that is being written are held; `None` if it cannot be written.
+    SnapshotHeld {
+        /// How many, from its beginning.
+        bytes: Option<u64>,
+    },
+    /// Whether the snapshot is whole and durable.
+    SnapshotSealed {
+        /// Whether.
+        sealed: bool,
+    },
+    /// The state is that of the snapshot now; or, if `false`, what it was, since the snapshot cannot be read or restored.
+    Restored {
+        /// Which.
+        snapshot: SnapshotId,
+        /// Whether.
+        restored: bool,
+    },
+    /// A part of a snapshot for a peer; empty if it is not held.
+    SnapshotRead {
+        /// The peer.
+        to: NodeId,
+        /// Which.
+        snapshot: SnapshotId,
+        /// From this byte of its content on.
+        at: u64,
+        /// The content.
+        bytes: Bytes,
+    },
+    /// `Chosen`, `Base`, `AskBase`, `FetchSnapshot`, `SnapshotChunk`.
     Message {
         /// The authenticated sender.
         from: NodeId,
@@ -279,6 +447,13 @@ pub enum ElectionInput {
         /// The slot.
         through: Slot,
     },
+    /// How far a set durably holds that no later leader can miss (see [`Message::Heartbeat`]).
+    Held {
+        /// The slot.
+        through: Slot,
+    },
+    /// Whether this leader may go on asking for leases: not while it hands over (7.4).
+    Lease(bool),
     /// The application wants this node to lead (for [`crate::election::Election::external`]).
     Campaign,
     /// The application wants this node not to lead.
@@ -289,6 +464,8 @@ pub enum ElectionInput {
     Stalled(bool),
     /// Whether every role of this node answers; heartbeats leave only while it is so (8.3).
     Healthy(bool),
+    /// Whether the disk keeps up; a leader whose disk does not steps down, and is not elected before it does again.
+    DiskWell(bool),
     /// A connection to `peer` stands.
     LinkUp {
         /// The peer.
@@ -408,10 +585,24 @@ pub enum Event {
         /// The batch.
         batch: Bytes,
     },
-    /// The peer's log is cut below what this node needs, and snapshots are not there yet.
-    NeedsSnapshot {
-        /// The last slot that is gone.
+    /// A membership was learned; it comes into force above `in_force_above`.
+    MembershipLearned {
+        /// The membership.
+        membership: super::membership::Membership,
+        /// The last slot that an earlier one governs.
+        in_force_above: Slot,
+    },
+    /// The membership leaves this node out, and its part is done: it may stop (6.5).
+    Removed,
+    /// A snapshot was installed in place of the log through `through`.
+    Installed {
+        /// The last slot that it covers.
         through: Slot,
+    },
+    /// The own snapshot is damaged; one of a peer is being fetched (F10).
+    SnapshotDamaged {
+        /// Which.
+        snapshot: SnapshotId,
     },
     /// Every number is used up.
     ProposalIdExhausted,

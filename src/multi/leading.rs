@@ -6,8 +6,8 @@
 
 use super::effect::Effect;
 use super::limits::Limits;
-use super::membership::Memberships;
-use super::message::Message;
+use super::membership::{Membership, Memberships};
+use super::message::{Message, Page};
 use super::phase1::Phase1;
 use super::record::Value;
 use super::slot::{Interval, Slot, Time};
@@ -20,8 +20,14 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(super) struct Leading {
     id: ProposalId,
+    phase1: Phase1,
+    /// Phase 1 is known to be won for the slots from `next` through this one.
+    won_until: Slot,
+    /// When promises were asked for last, beside the campaign.
+    asked: Option<Time>,
+    fill_through: Slot,
     /// What phase 1 brought to light and is not proposed yet.
-    recovered: BTreeMap<Slot, Value>,
+    recovered: BTreeMap<Slot, (ProposalId, Value)>,
     recovery_through: Slot,
     /// The next slot to propose at.
     next: Slot,
@@ -94,11 +100,15 @@ impl UnderWay {
 
 impl Leading {
     /// Leads with what `phase1` obliges to; everything through `chosen_through` is learned.
-    pub(super) fn new(phase1: &Phase1, chosen_through: Slot) -> Self {
+    pub(super) fn new(mut phase1: Phase1, chosen_through: Slot) -> Self {
         Self {
             id: phase1.id,
-            recovered: phase1.values(),
             recovery_through: phase1.recovery_through().max(chosen_through),
+            recovered: phase1.take_values(),
+            phase1,
+            won_until: Slot::ZERO,
+            asked: None,
+            fill_through: Slot::ZERO,
             next: chosen_through.next(),
             open: BTreeMap::new(),
             watermark: chosen_through,
@@ -125,6 +135,7 @@ impl Leading {
         self.open.values().filter(|open| !open.chosen).map(|open| open.value.size()).sum()
     }
 
+    /// How far a read that arrives now has to wait (7.1).
     pub(super) fn read_mark(&self) -> Slot {
         self.recovery_through.max(self.next.minus(1))
     }
@@ -136,13 +147,95 @@ impl Leading {
 
     /// What to propose at the next slot while recovering: the value found there, or a no-op in a hole (1.7).
     pub(super) fn take_recovered(&mut self) -> Value {
-        self.recovered.remove(&self.next).unwrap_or(Value::Noop)
+        self.recovered.remove(&self.next).map_or(Value::Noop, |(_, value)| value)
+    }
+
+    /// One more page of a promise under this id: what it reports above what is proposed has to be recovered, too (1.7).
+    pub(super) fn gather(&mut self, from: NodeId, chosen_through: Slot, page: Page) {
+        self.phase1.gather(from, chosen_through, page);
+        self.recovery_through = self.recovery_through.max(self.phase1.recovery_through());
+        for (slot, (id, value)) in self.phase1.take_values().split_off(&self.next) {
+            let known = self.recovered.get(&slot).map(|(known, _)| *known);
+            if known < Some(id) {
+                self.recovered.insert(slot, (id, value));
+            }
+        }
+        self.won_until = Slot::ZERO;
+    }
+
+    /// The memberships are others than before: who has to have promised is looked up anew.
+    pub(super) fn memberships_changed(&mut self) {
+        self.won_until = Slot::ZERO;
+        self.asked = None;
+    }
+
+    /// The last slot from the next one on at which this id may propose, as far as phase 1 goes (1.6), or `None`.
+    pub(super) fn won_until(&mut self, memberships: &Memberships) -> Option<Slot> {
+        if self.phase1.chosen_through().is_some_and(|(through, _)| through >= self.next) {
+            return None;
+        }
+        if self.won_until < self.next {
+            self.won_until = self.phase1.won_until(self.next, memberships)?;
+        }
+        Some(self.won_until)
+    }
+
+    /// Whether phase 1 is won for `slot`.
+    pub(super) fn is_won_for(&self, slot: Slot, memberships: &Memberships) -> bool {
+        self.phase1.is_won_for(slot, memberships)
+    }
+
+    /// Whether it is time to ask for promises in the memberships that govern the slots through `last`: not again before
+    /// `again` has passed.
+    pub(super) fn is_due_to_ask(&mut self, now: Time, last: Slot, again: Duration) -> bool {
+        let is_due = self.won_until < last && self.asked.is_none_or(|asked| now.since(asked) >= again);
+        if is_due {
+            self.asked = Some(now);
+        }
+        is_due
+    }
+
+    /// The voters of the memberships that govern the slots from `first` to `last` who have not promised for them; empty where
+    /// phase 1 is won without them (6.3).
+    pub(super) fn unpromised(&self, first: Slot, last: Slot, memberships: &Memberships) -> BTreeSet<NodeId> {
+        let starts =
+            memberships.first_slots().filter(|start| first < *start && *start <= last).chain([first]);
+        let lacking = starts.filter(|slot| !self.phase1.is_won_for(*slot, memberships)).flat_map(|slot| {
+            let voters = memberships.governing(slot).into_iter().flat_map(Membership::voting);
+            voters.filter(move |voter| !self.phase1.has_promised(*voter, slot))
+        });
+        lacking.collect()
+    }
+
+    /// Who said that more is chosen than this leader has learned, and how far.
+    pub(super) fn behind(&self, chosen_through: Slot) -> Option<(Slot, NodeId)> {
+        self.phase1.chosen_through().filter(|(through, _)| *through > chosen_through)
+    }
+
+    /// Whether a membership is proposed, or to be proposed again, and not learned yet.
+    pub(super) fn has_open_membership(&self) -> bool {
+        let open = self.open.values().map(|open| &open.value);
+        let recovered = self.recovered.values().map(|(_, value)| value);
+        open.chain(recovered).any(|value| matches!(value, Value::Membership(_)))
+    }
+
+    /// The last slot that has to be filled so that the membership proposed last comes into force.
+    pub(super) fn fill_through(&self) -> Slot {
+        self.fill_through
+    }
+
+    /// Whether everything that was proposed is learned.
+    pub(super) fn has_nothing_open(&self) -> bool {
+        self.open.is_empty()
     }
 
     /// Opens the next slot with `value`.
     pub(super) fn open(&mut self, now: Time, value: Value, limits: &Limits) -> Slot {
         let slot = self.next;
         self.next = slot.next();
+        if let Value::Membership(membership) = &value {
+            self.fill_through = slot.plus(membership.alpha());
+        }
         let open = Open {
             value,
             opened: now,
@@ -287,14 +380,13 @@ impl Leading {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::multi::Membership;
 
     const ID: ProposalId = ProposalId::new(2, NodeId::new(1));
 
     fn leading() -> (Leading, Memberships) {
         let voters = (1..=3).map(|node| (NodeId::new(node), ""));
         let memberships = Memberships::bootstrap(Membership::voters(voters).unwrap());
-        (Leading::new(&Phase1::new(ID, Time::ZERO), Slot::new(4)), memberships)
+        (Leading::new(Phase1::new(ID, Time::ZERO), Slot::new(4)), memberships)
     }
 
     fn batch(text: &'static str) -> Value {

@@ -1,18 +1,24 @@
 //! The learner: what is chosen reaches the state machine, in order and without gaps.
 //!
 //! In: what the acceptor knows to be chosen; chosen values that peers send. Out: deliveries, one slot after the other;
-//! requests for what is missing.
+//! requests for what is missing, and, on a node that has just joined, for where the log begins.
 //! Invariants: N1 a slot is delivered once per life of the learner, after every slot below it.
 //! Knows nothing of: ids, quorums, leaders.
 
-use super::effect::{AcceptorInput, Effect, Event, LearnerInput, Local};
+use super::effect::{AcceptorInput, Effect, LearnerInput, Local};
 use super::jitter::Jitter;
 use super::limits::Limits;
 use super::message::Message;
 use super::record::Value;
 use super::slot::{Slot, Time};
 use crate::paxos::NodeId;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Peers whose progress is remembered.
+const KNOWN_MAX: usize = 512;
+
+/// A node that hears of nothing new asks a peer once in so many time-outs.
+const PROBE_TIMEOUTS: u32 = 4;
 
 /// The learner of Multi-Paxos.
 #[derive(Debug)]
@@ -25,12 +31,16 @@ pub struct Learner {
     learned: Slot,
     /// The log has been asked for what is between `applied` and `learned`, and may be asked again then.
     replaying: Option<Time>,
-    /// How far a peer is known, or said, to have learned.
-    target: Slot,
+    /// How far each peer is known, or said, to have learned.
+    known: BTreeMap<NodeId, Slot>,
     links: BTreeSet<NodeId>,
+    /// The own log knows the first membership; before that nothing can be learned.
+    introduced: bool,
     request: Option<Request>,
     /// Values were handed to the acceptor; the next request waits until it has them, but no longer than this.
     storing: Option<Time>,
+    /// When to ask a peer how far it is, though nobody said that this node lags: there may be no leader to say so.
+    probe: Time,
     armed: Option<Time>,
 }
 
@@ -50,10 +60,12 @@ impl Learner {
             applied: Slot::ZERO,
             learned: Slot::ZERO,
             replaying: None,
-            target: Slot::ZERO,
+            known: BTreeMap::new(),
             links: BTreeSet::new(),
+            introduced: false,
             request: None,
             storing: None,
+            probe: Time::ZERO,
             armed: None,
         }
     }
@@ -72,27 +84,40 @@ impl Learner {
             }
             LearnerInput::Behind { peer, through, chosen_through } => {
                 self.learned = self.learned.max(chosen_through);
-                self.target = self.target.max(through);
-                self.fetch(now, Some(peer), out);
+                self.knows(peer, through);
+                self.fetch(now, out);
             }
             LearnerInput::Message { from, message: Message::Chosen { first, values, chosen_through } } => {
                 self.on_chosen(now, from, first, values, chosen_through, out);
             }
-            LearnerInput::Message { from, message: Message::Trimmed { through } } => {
+            LearnerInput::Message { from, message: Message::Base { base } } => {
                 self.forget_request(from);
-                out.push(Effect::Event(Event::NeedsSnapshot { through }));
+                if !self.introduced {
+                    out.push(Effect::Local(Local::Acceptor(AcceptorInput::Install { base: *base })));
+                }
             }
             LearnerInput::Message { .. } => {}
+            LearnerInput::Briefing(briefing) => {
+                self.introduced = briefing.memberships.is_some();
+                self.fetch(now, out);
+            }
+            LearnerInput::Begin { base } => {
+                self.replaying = None;
+                self.learned = self.learned.max(base.through);
+                self.fetch(now, out);
+            }
             LearnerInput::LinkUp { peer } => {
                 self.links.insert(peer);
-                self.fetch(now, Some(peer), out);
+                self.fetch(now, out);
             }
             LearnerInput::LinkDown { peer } => {
                 self.links.remove(&peer);
+                self.pass_over(now, peer);
                 self.forget_request(peer);
-                self.fetch(now, None, out);
+                self.fetch(now, out);
             }
             LearnerInput::Wake => self.on_wake(now, out),
+            _ => {}
         }
         self.arm(out);
     }
@@ -101,13 +126,17 @@ impl Learner {
     /// built anew.
     fn on_wake(&mut self, now: Time, out: &mut Vec<Effect>) {
         self.armed = None;
-        self.request = self.request.filter(|request| request.expires > now);
+        if let Some(late) = self.request.take_if(|request| request.expires <= now)
+            && !self.links.contains(&late.peer)
+        {
+            self.pass_over(now, late.peer);
+        }
         self.storing = self.storing.filter(|expires| *expires > now);
         if self.replaying.is_some_and(|expires| expires <= now) {
             self.replaying = None;
             self.replay(now, out);
         }
-        self.fetch(now, None, out);
+        self.fetch(now, out);
     }
 
     /// Delivers what is next, and asks the log for what it has beyond.
@@ -136,7 +165,7 @@ impl Learner {
         if self.applied < self.learned {
             self.replay(now, out);
         }
-        self.fetch(now, None, out);
+        self.fetch(now, out);
     }
 
     fn replay(&mut self, now: Time, out: &mut Vec<Effect>) {
@@ -159,49 +188,85 @@ impl Learner {
     ) {
         let end = first.plus(values.len() as u64);
         let useful = first <= self.learned.next() && end > self.learned.next();
-        if self.request.is_some_and(|request| request.peer == from) {
-            self.target = chosen_through;
-            // A peer that has more and sends nothing of it is not asked again before the time is over.
-            if useful || chosen_through <= self.learned {
-                self.request = None;
-            }
+        self.known.insert(from, chosen_through);
+        self.bound_known();
+        // A peer that has more and sends nothing of it is not asked again before the time is over.
+        if self.request.is_some_and(|request| request.peer == from)
+            && (useful || chosen_through <= self.learned)
+        {
+            self.request = None;
         }
-        self.target = self.target.max(chosen_through);
         if useful {
             self.storing = Some(now + self.limits.catch_up_timeout);
             out.push(Effect::Local(Local::Acceptor(AcceptorInput::Store { first, values })));
         } else {
-            self.fetch(now, None, out);
+            self.fetch(now, out);
         }
     }
 
-    /// Asks a peer for the next chunk, if this node is known to lag and nothing is on its way.
-    fn fetch(&mut self, now: Time, peer: Option<NodeId>, out: &mut Vec<Effect>) {
-        if self.target <= self.learned || self.request.is_some() || self.storing.is_some() {
+    /// `peer` has learned through `through`, as somebody said.
+    fn knows(&mut self, peer: NodeId, through: Slot) {
+        let known = self.known.entry(peer).or_default();
+        *known = (*known).max(through);
+        self.bound_known();
+    }
+
+    /// `peer` is not there; others may have what it had.
+    fn pass_over(&mut self, now: Time, peer: NodeId) {
+        self.known.remove(&peer);
+        self.probe = now;
+    }
+
+    fn bound_known(&mut self) {
+        while self.known.len() > KNOWN_MAX {
+            self.known.pop_first();
+        }
+    }
+
+    /// Asks a peer that has more for the next chunk, if nothing is on its way; and any peer now and then.
+    fn fetch(&mut self, now: Time, out: &mut Vec<Effect>) {
+        if self.request.is_some() || self.storing.is_some() {
             return;
         }
-        let Some(peer) = peer.filter(|peer| *peer != self.me).or_else(|| self.any_link()) else { return };
+        let ahead = |peer: &NodeId| self.known.get(peer).is_some_and(|through| *through > self.learned);
+        let others = |peer: &NodeId| *peer != self.me;
+        let mut peers: Vec<NodeId> = self.links.iter().copied().filter(ahead).filter(others).collect();
+        if peers.is_empty() {
+            peers = self.known.keys().copied().filter(ahead).filter(others).collect();
+            // Whoever said so may be gone, and others may have it too.
+            if !peers.is_empty() || self.probe <= now || !self.introduced {
+                peers.extend(&self.links);
+            }
+        }
+        let Some(peer) = self.one_of(&peers) else { return };
         let expires = now + self.limits.catch_up_timeout;
         self.request = Some(Request { peer, expires });
+        self.probe = now + self.limits.catch_up_timeout * PROBE_TIMEOUTS;
         let bytes_max = u32::try_from(self.limits.catch_up_bytes_max).unwrap_or(u32::MAX);
-        let message = Message::CatchUp { from: self.learned.next(), bytes_max };
+        let message = if self.introduced {
+            Message::CatchUp { from: self.learned.next(), bytes_max }
+        } else {
+            Message::AskBase { above: Slot::ZERO }
+        };
         out.push(Effect::Send { to: peer, message, after: None });
     }
 
     /// Asks to be woken when the first of the answers that are waited for is overdue.
     fn arm(&mut self, out: &mut Vec<Effect>) {
         let request = self.request.map(|request| request.expires);
-        let due = [request, self.storing, self.replaying].into_iter().flatten().min();
+        let idle = self.request.is_none() && self.storing.is_none() && !self.links.is_empty();
+        let probe = idle.then_some(self.probe);
+        let due = [request, self.storing, self.replaying, probe].into_iter().flatten().min();
         if let Some(due) = due.filter(|due| self.armed.is_none_or(|armed| *due < armed)) {
             self.armed = Some(due);
             out.push(Effect::Deadline(due));
         }
     }
 
-    fn any_link(&mut self) -> Option<NodeId> {
-        let count = self.links.len().max(1) as u64;
-        let place = usize::try_from(self.jitter.draw() % count).unwrap_or(0);
-        self.links.iter().nth(place).copied()
+    fn one_of(&mut self, peers: &[NodeId]) -> Option<NodeId> {
+        let count = peers.len().max(1) as u64;
+        let nth = usize::try_from(self.jitter.draw() % count).unwrap_or(0);
+        peers.get(nth).copied()
     }
 
     fn forget_request(&mut self, peer: NodeId) {

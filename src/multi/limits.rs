@@ -29,6 +29,14 @@ pub struct Limits {
     pub ahead_bytes_max: usize,
     /// How many slots above what is learned an entry may be accepted.
     pub ahead_slots_max: u64,
+    /// How many slots a node may lag and still count as near.
+    pub near_slots: u64,
+    /// How long a change waits for new voters to catch up.
+    pub change_patience: Duration,
+    /// How long a transfer of the lead may take: one liveness window.
+    pub transfer_patience: Duration,
+    /// The largest part of a snapshot in one message.
+    pub snapshot_chunk_bytes: usize,
     /// A leader whose oldest open slot is older than this falls silent (8.3).
     pub open_slot_age_max: Duration,
 }
@@ -48,6 +56,10 @@ impl Default for Limits {
             cache_bytes_max: 16 << 20,
             ahead_bytes_max: 8 << 20,
             ahead_slots_max: 4096,
+            near_slots: 1024,
+            change_patience: Duration::from_secs(60),
+            transfer_patience: Duration::from_millis(300),
+            snapshot_chunk_bytes: 256 << 10,
             open_slot_age_max: Duration::from_secs(5),
         }
     }

@@ -4,18 +4,21 @@
 //! folds them again after a restart: the same function, so a restarted node knows what the running one knew.
 //! Invariants: L1 `promised` never goes down. L2 no entry above `chosen_through` has an id above `promised`. L3
 //! `chosen_through` only goes up, and every slot through it was learned. L4 a slot that is damaged is never reported as
-//! one that accepted nothing (protocol 11.5).
+//! one that accepted nothing (protocol 11.5). L5 the memberships are those of the base and of every slot learned above it.
 //! Knows nothing of: messages, quorums, disks, time.
 
 use super::identity::{DiskId, Incarnation};
-use super::membership::{Membership, Memberships};
-use super::record::{AbstainReason, Entry, Record, Sequence, Value};
+use super::membership::Memberships;
+use super::record::{AbstainReason, Base, Entry, Record, Sequence, Value};
 use super::slot::{Interval, Slot, intervals};
 use crate::paxos::{NodeId, ProposalId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The id that stands at an entry that was fetched as chosen: how it came to be chosen does not matter any more.
 const FETCHED: ProposalId = ProposalId::new(0, NodeId::new(0));
+
+/// Leaders above the base whose watermarks are remembered.
+const WATERMARKS_MAX: usize = 256;
 
 /// What an acceptor knows: its promise, what it accepted, how far it has learned, and whom it has met.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,12 +27,17 @@ pub struct Log {
     /// Everything above `chosen_through`; below it what the cache still holds.
     entries: BTreeMap<Slot, Entry>,
     chosen_through: Slot,
-    watermark: Option<(ProposalId, Slot)>,
+    /// The highest heard of each leader, as far as entries above the base may rest on it.
+    watermarks: BTreeMap<ProposalId, Slot>,
     /// Chosen above a damaged place: only then is this not empty.
     chosen_beyond: BTreeSet<Slot>,
     unknown: BTreeSet<Slot>,
     unknown_from: Option<Slot>,
-    formed: Option<(Membership, BTreeMap<NodeId, DiskId>)>,
+    /// Where the log may begin, once the cluster has formed.
+    base: Option<Base>,
+    /// The entries through here are not held any more.
+    trimmed_through: Slot,
+    memberships: Option<Memberships>,
     peers: BTreeMap<NodeId, PeerMemory>,
     abstains: Option<AbstainReason>,
     cache_bytes_max: usize,
@@ -62,12 +70,20 @@ impl Log {
             }
             Record::Chosen { slot, value } => self.learn(*slot, value),
             Record::Watermark { id, through } => {
-                if self.watermark.is_none_or(|known| known < (*id, *through)) {
-                    self.watermark = Some((*id, *through));
-                }
+                let known = self.watermarks.entry(*id).or_default();
+                *known = (*known).max(*through);
+                self.forget_watermarks();
                 self.advance();
             }
-            Record::Formed { membership, disks } => self.formed = Some((membership.clone(), disks.clone())),
+            Record::Formed { membership, disks } => self.begin_at(&Base {
+                through: Slot::ZERO,
+                memberships: Memberships::bootstrap(membership.clone()),
+                disks: disks.clone(),
+                snapshot: None,
+            }),
+            Record::Based { base } => self.begin_at(base),
+            Record::Trimmed { through } => self.trimmed_through = self.trimmed_through.max(*through),
+            Record::Unknown { slots } => self.lose_slots(slots),
             Record::PeerSeen { node, disk, incarnation } => {
                 self.peers.entry(*node).or_default().seen = Some((*disk, *incarnation));
             }
@@ -75,8 +91,21 @@ impl Log {
                 let known = &mut self.peers.entry(*node).or_default().sequence;
                 *known = (*known).max(*sequence);
             }
+            Record::Forced { memberships, .. } => self.force(memberships),
             Record::Abstains { reason } => self.abstains = Some(*reason),
         }
+    }
+
+    /// The base gets the new memberships too, so that whoever begins there, as this node does after the log was cut, counts by
+    /// them alone: no membership of the old epoch is learned again, since none governs the slot where it stands.
+    fn force(&mut self, memberships: &Memberships) {
+        if let Some(base) = &mut self.base {
+            base.memberships = memberships.clone();
+        }
+        self.memberships = Some(memberships.clone());
+        self.abstains = None;
+        self.unknown.clear();
+        self.unknown_from = None;
     }
 
     /// A damaged group said something about `slot` (11.4): what was accepted there is unknown until it is accepted anew
@@ -101,6 +130,21 @@ impl Log {
         self.unknown_from = Some(self.unknown_from.map_or(first, |from| from.min(first)));
     }
 
+    fn lose_slots(&mut self, slots: &[Interval]) {
+        for Interval { first, last } in slots {
+            if *last == Slot::MAX {
+                let first = (*first).max(self.chosen_through.next());
+                self.unknown_from = Some(self.unknown_from.map_or(first, |from| from.min(first)));
+            } else {
+                let mut slot = (*first).max(self.chosen_through.next());
+                while slot <= *last {
+                    self.lose(slot);
+                    slot = slot.next();
+                }
+            }
+        }
+    }
+
     /// What a journal's intact header says was promised after its group.
     pub fn raise_promise(&mut self, id: ProposalId) {
         self.promised = self.promised.max(Some(id));
@@ -122,9 +166,9 @@ impl Log {
         self.chosen_through
     }
 
-    /// The highest watermark heard, with the id of its leader.
+    /// The watermark of the highest leader heard, with its id.
     pub fn watermark(&self) -> Option<(ProposalId, Slot)> {
-        self.watermark
+        self.watermarks.last_key_value().map(|(id, through)| (*id, *through))
     }
 
     /// The entry at `slot`, if it is in memory.
@@ -177,14 +221,51 @@ impl Log {
         self.ahead_bytes
     }
 
-    /// The first membership and its disks, once the cluster has formed.
-    pub fn formed(&self) -> Option<&(Membership, BTreeMap<NodeId, DiskId>)> {
-        self.formed.as_ref()
+    /// Where the log may begin: known once the cluster has formed, or this node was told of it.
+    pub fn base(&self) -> Option<&Base> {
+        self.base.as_ref()
     }
 
-    /// The memberships known.
-    pub fn memberships(&self) -> Option<Memberships> {
-        self.formed.as_ref().map(|(membership, _)| Memberships::bootstrap(membership.clone()))
+    /// Whether the cluster has formed, as far as this node knows.
+    pub fn is_formed(&self) -> bool {
+        self.base.is_some()
+    }
+
+    /// The entries through this slot are not held any more.
+    pub fn trimmed_through(&self) -> Slot {
+        self.trimmed_through
+    }
+
+    /// The memberships that govern the slots above the base, as far as they are learned.
+    pub fn memberships(&self) -> Option<&Memberships> {
+        self.memberships.as_ref()
+    }
+
+    /// The disk of `node`, if it was an initial member.
+    pub fn formed_disk(&self, node: NodeId) -> Option<DiskId> {
+        self.base.as_ref().and_then(|base| base.disks.get(&node).copied())
+    }
+
+    /// All that is known beside the entries above the base: folded before what is left of the log, they give this log
+    /// again.
+    pub fn facts(&self) -> Vec<Record> {
+        let mut facts: Vec<Record> = Vec::new();
+        facts.extend(self.base.clone().map(|base| Record::Based { base }));
+        facts.extend(self.promised.map(|id| Record::Promised { id }));
+        let watermark =
+            |(id, through): (&ProposalId, &Slot)| Record::Watermark { id: *id, through: *through };
+        facts.extend(self.watermarks.iter().map(watermark));
+        for (node, memory) in &self.peers {
+            if let Some((disk, incarnation)) = memory.seen {
+                facts.push(Record::PeerSeen { node: *node, disk, incarnation });
+            }
+            facts.push(Record::PeerSequence { node: *node, sequence: memory.sequence });
+        }
+        if let Some(from) = self.unknown_from {
+            facts.push(Record::Unknown { slots: vec![Interval::new(from, Slot::MAX)] });
+        }
+        facts.extend(self.abstains.map(|reason| Record::Abstains { reason }));
+        facts
     }
 
     /// What is remembered of `node`.
@@ -200,6 +281,50 @@ impl Log {
     /// Why this node may not vote, if so.
     pub fn abstains(&self) -> Option<AbstainReason> {
         self.abstains
+    }
+
+    /// The log may begin at `base`; if that is above what is learned, it does, and all below is taken in.
+    fn begin_at(&mut self, base: &Base) {
+        if self.base.as_ref().is_some_and(|known| known.through > base.through) {
+            return;
+        }
+        if base.through > self.chosen_through || self.memberships.is_none() {
+            self.jump(base);
+        } else if let Some(memberships) = &mut self.memberships {
+            memberships.forget_below(base.through.next());
+        }
+        self.base = Some(base.clone());
+        self.forget_watermarks();
+        self.advance();
+    }
+
+    /// Forgets the watermarks that no entry above the base rests on, and the oldest where there are very many: what rested
+    /// on those is learned anew after a restart.
+    fn forget_watermarks(&mut self) {
+        let newest = self.watermarks.last_key_value().map(|(id, _)| *id);
+        let base = self.base.as_ref().map_or(Slot::ZERO, |base| base.through);
+        self.watermarks.retain(|id, through| *through > base || Some(*id) == newest);
+        while self.watermarks.len() > WATERMARKS_MAX {
+            self.watermarks.pop_first();
+        }
+    }
+
+    fn jump(&mut self, base: &Base) {
+        self.memberships = Some(base.memberships.clone());
+        if base.through <= self.chosen_through {
+            return;
+        }
+        let above = self.entries.split_off(&base.through.next());
+        let gone = std::mem::replace(&mut self.entries, above);
+        for (slot, entry) in gone {
+            let bytes = entry.value.size();
+            if slot <= self.chosen_through { self.cached_bytes -= bytes } else { self.ahead_bytes -= bytes }
+        }
+        self.chosen_through = base.through;
+        self.trimmed_through = self.trimmed_through.max(base.through);
+        self.chosen_beyond = self.chosen_beyond.split_off(&base.through.next());
+        self.unknown = self.unknown.split_off(&base.through.next());
+        self.unknown_from = self.unknown_from.map(|from| from.max(base.through.next()));
     }
 
     fn learn(&mut self, slot: Slot, value: &Value) {
@@ -232,11 +357,15 @@ impl Log {
         loop {
             let next = self.chosen_through.next();
             let Some(entry) = self.entries.get(&next) else { break };
-            let covered = self.watermark.is_some_and(|(id, through)| next <= through && entry.id == id);
+            let covered = self.watermarks.get(&entry.id).is_some_and(|through| next <= *through);
             if !self.chosen_beyond.remove(&next) && !covered {
                 break;
             }
             let bytes = entry.value.size();
+            if let (Value::Membership(membership), Some(memberships)) = (&entry.value, &mut self.memberships)
+            {
+                memberships.learn(next, membership);
+            }
             self.ahead_bytes -= bytes;
             self.cached_bytes += bytes;
             self.chosen_through = next;
@@ -262,8 +391,10 @@ impl Log {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::multi::{Member, MemberKind, Membership, SnapshotId};
 
     const ID: ProposalId = ProposalId::new(3, NodeId::new(2));
 
@@ -309,5 +440,124 @@ mod tests {
         log.apply(&chosen(1));
         assert_eq!(log.chosen_through(), Slot::new(2));
         assert_eq!(log.entry(Slot::new(2)).map(|entry| &entry.value), Some(&Value::Noop));
+    }
+
+    fn voters(nodes: u64) -> Membership {
+        Membership::voters((1..=nodes).map(|node| (NodeId::new(node), ""))).unwrap().with_alpha(4).unwrap()
+    }
+
+    fn base(through: u64) -> Base {
+        let through = Slot::new(through);
+        let snapshot = Some(SnapshotId { through, bytes: 9, checksum: 9 });
+        Base { through, memberships: Memberships::bootstrap(voters(3)), disks: BTreeMap::new(), snapshot }
+    }
+
+    // protocol 5.2, scenario M6
+    #[test]
+    fn a_base_above_what_is_learned_keeps_the_promise_and_the_entries_above_it() {
+        let mut log = Log::default();
+        (1..=6).for_each(|slot| log.apply(&accepted(slot, 92)));
+        log.apply(&Record::Based { base: base(4) });
+        assert_eq!((log.chosen_through(), log.trimmed_through()), (Slot::new(4), Slot::new(4)));
+        assert_eq!(log.promised(), Some(ID));
+        assert_eq!(log.ahead_bytes(), 200);
+        assert!(log.entry(Slot::new(4)).is_none() && log.entry(Slot::new(5)).is_some());
+        log.apply(&Record::Watermark { id: ID, through: Slot::new(6) });
+        assert_eq!(log.chosen_through(), Slot::new(6));
+        log.apply(&Record::Based { base: base(3) });
+        assert_eq!(log.base().unwrap().through, Slot::new(4), "it never goes back");
+    }
+
+    // protocol 6.1
+    #[test]
+    fn a_membership_counts_from_when_it_is_learned_and_not_from_when_it_is_accepted() {
+        let mut log = Log::default();
+        log.apply(&Record::Formed { membership: voters(3), disks: BTreeMap::new() });
+        let value = Value::Membership(voters(5));
+        log.apply(&Record::Accepted { slot: Slot::FIRST, id: ID, value });
+        assert_eq!(log.memberships().unwrap().coming(Slot::FIRST), None);
+        log.apply(&Record::Watermark { id: ID, through: Slot::FIRST });
+        assert_eq!(log.memberships().unwrap().coming(Slot::FIRST), Some(Slot::new(6)));
+    }
+
+    // 3.3, 3.4: what an earlier leader's watermark covered stays learned when the log is cut below it.
+    #[test]
+    fn the_facts_keep_what_rests_on_the_watermark_of_an_earlier_leader() {
+        let later = ProposalId::new(9, NodeId::new(1));
+        let kept = [accepted(4, 10), accepted(5, 10)];
+        let mut log = Log::default();
+        log.apply(&Record::Formed { membership: voters(3), disks: BTreeMap::new() });
+        (1..=3).map(|slot| accepted(slot, 10)).chain(kept.clone()).for_each(|record| log.apply(&record));
+        log.apply(&Record::Watermark { id: ID, through: Slot::new(5) });
+        let last = Record::Accepted { slot: Slot::new(6), id: later, value: Value::Noop };
+        log.apply(&last);
+        log.apply(&Record::Watermark { id: later, through: Slot::new(6) });
+        log.apply(&Record::Based { base: base(3) });
+        let mut again = Log::default();
+        log.facts().iter().chain(&kept).chain([&last]).for_each(|record| again.apply(record));
+        assert_eq!(again.chosen_through(), Slot::new(6));
+        assert_eq!(again.watermark(), log.watermark());
+    }
+
+    // protocol 10.2
+    #[test]
+    fn a_forced_membership_replaces_all_others_and_outlives_a_cut() {
+        let old = Value::Membership(voters(5));
+        let learned = [
+            Record::Accepted { slot: Slot::new(1), id: ID, value: Value::Noop },
+            Record::Accepted { slot: Slot::new(2), id: ID, value: old },
+            Record::Watermark { id: ID, through: Slot::new(2) },
+        ];
+        let alone = voters(5).with_members(BTreeMap::from([(
+            NodeId::new(1),
+            Member { kind: MemberKind::Voter, address: String::new() },
+        )]));
+        let mut log = Log::default();
+        log.apply(&Record::Formed { membership: voters(3), disks: BTreeMap::new() });
+        learned.iter().for_each(|record| log.apply(record));
+        log.apply(&accepted(3, 9));
+        log.lose(Slot::new(4));
+        log.lose_all_open();
+        log.apply(&Record::Abstains { reason: AbstainReason::PromiseInDoubt });
+        let memberships = log.memberships().unwrap().alone_from(Slot::new(3), alone.unwrap());
+        log.apply(&Record::Forced { epoch: 1, memberships });
+        assert_eq!((log.abstains(), log.has_unknown(), log.promised()), (None, false, Some(ID)));
+        let governs = |log: &Log, slot| {
+            let governing = log.memberships().unwrap().governing(Slot::new(slot)).cloned();
+            governing.map(|membership| membership.voting().collect::<Vec<_>>())
+        };
+        assert_eq!(governs(&log, 3), Some(vec![NodeId::new(1)]));
+        assert_eq!(log.memberships().unwrap().retired().len(), 4);
+        // Cut at the base, with the old membership's entry still there.
+        let mut again = Log::default();
+        log.facts().iter().chain(&learned).for_each(|record| again.apply(record));
+        assert_eq!(again.chosen_through(), Slot::new(2));
+        assert_eq!((governs(&again, 3), governs(&again, 99)), (governs(&log, 3), governs(&log, 3)));
+        let base = again.memberships().unwrap().as_of(Slot::FIRST);
+        assert!(base.is_well_formed(), "a base below what was forced still names who votes above it");
+    }
+
+    #[test]
+    fn the_facts_and_what_is_left_give_the_same_log_again() {
+        let (promised, incarnation) =
+            (ProposalId::new(9, NodeId::new(1)), Incarnation { counter: 2, nonce: 5 });
+        let kept = [accepted(5, 10), Record::Promised { id: promised }, accepted(6, 10)];
+        let records = [
+            Record::Formed { membership: voters(3), disks: BTreeMap::from([(NodeId::new(1), DiskId(7))]) },
+            Record::PeerSeen { node: NodeId::new(2), disk: DiskId(8), incarnation },
+            accepted(1, 10),
+            accepted(2, 10),
+            Record::PeerSequence { node: NodeId::new(2), sequence: Sequence(4) },
+            Record::Watermark { id: ID, through: Slot::new(2) },
+            Record::Based { base: base(2) },
+            Record::Abstains { reason: AbstainReason::PromiseInDoubt },
+        ];
+        let mut log = Log::default();
+        records.iter().chain(&kept).for_each(|record| log.apply(record));
+        let mut again = Log::default();
+        log.facts().iter().chain(&kept).for_each(|record| again.apply(record));
+        again.apply(&Record::Trimmed { through: Slot::new(2) });
+        log.apply(&Record::Trimmed { through: Slot::new(2) });
+        assert_eq!(again, log);
     }
 }

@@ -1,12 +1,13 @@
 //! Membership: who votes in which slot (protocol 6, Lamport's α).
 //!
-//! A membership chosen at slot *s* governs the slots above *s* + α. [`Memberships`] knows, for every slot, the one that
-//! governs it; until memberships can change there is just the one of the bootstrap, which governs every slot.
+//! A membership chosen at slot *s* governs the slots above *s* + α. [`Memberships`] knows, for every slot that can still
+//! be judged, the one that governs it: it is folded from what is learned, in slot order.
 
 use super::slot::Slot;
 use crate::paxos::NodeId;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// What a member does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -36,6 +37,8 @@ pub struct Membership {
     alpha: u64,
     phase1_quorum: usize,
     phase2_quorum: usize,
+    sessions_max: u32,
+    lease_ms: u64,
 }
 
 /// Why a membership is refused.
@@ -68,11 +71,20 @@ pub enum MembershipError {
     /// α must be at least 1.
     #[error("alpha must be at least 1")]
     AlphaZero,
+    /// More members than [`Membership::MEMBERS_MAX`], or an address longer than [`Membership::ADDRESS_BYTES_MAX`].
+    #[error("a membership holds at most {members} members with addresses of at most {bytes} bytes", members = Membership::MEMBERS_MAX, bytes = Membership::ADDRESS_BYTES_MAX)]
+    TooLarge,
 }
 
 impl Membership {
     /// α where nothing else is said: a change comes into force 64 slots after it was chosen.
     pub const ALPHA_DEFAULT: u64 = 64;
+    /// Clients' sessions that are remembered where nothing else is said (12.4).
+    pub const SESSIONS_MAX_DEFAULT: u32 = 1000;
+    /// The most members.
+    pub const MEMBERS_MAX: usize = 256;
+    /// The longest address.
+    pub const ADDRESS_BYTES_MAX: usize = 256;
 
     /// Voters by id and address, majorities, the default α.
     ///
@@ -111,7 +123,55 @@ impl Membership {
         phase1_quorum: usize,
         phase2_quorum: usize,
     ) -> Result<Self, MembershipError> {
-        let membership = Self { members, alpha, phase1_quorum, phase2_quorum };
+        let (sessions_max, lease_ms) = (Self::SESSIONS_MAX_DEFAULT, 0);
+        let membership = Self { members, alpha, phase1_quorum, phase2_quorum, sessions_max, lease_ms };
+        membership.check()?;
+        Ok(membership)
+    }
+
+    /// As this one, with another α: a constant of the cluster, fixed at the bootstrap.
+    ///
+    /// # Errors
+    ///
+    /// [`MembershipError::AlphaZero`].
+    pub fn with_alpha(self, alpha: u64) -> Result<Self, MembershipError> {
+        let membership = Self { alpha, ..self };
+        membership.check()?;
+        Ok(membership)
+    }
+
+    /// As this one, remembering so many clients' sessions; beyond it the one that was used longest ago expires (12.4).
+    #[must_use]
+    pub fn with_sessions_max(self, sessions_max: u32) -> Self {
+        Self { sessions_max: sessions_max.max(1), ..self }
+    }
+
+    /// As this one, with leases: a voter that hears the leader promises nobody else for so long, also after a restart
+    /// (7.4), so the leader may serve reads by its clock alone. Zero, the default, means no leases. A constant of the
+    /// cluster, fixed at the bootstrap. In whole milliseconds.
+    #[must_use]
+    pub fn with_lease(self, lease: Duration) -> Self {
+        Self { lease_ms: u64::try_from(lease.as_millis()).unwrap_or(u64::MAX), ..self }
+    }
+
+    /// Other members under the same constants. Majorities stay majorities; flexible sizes keep the phase-2 quorum as far as
+    /// that is possible, and the phase-1 quorum grows or shrinks so that both meet.
+    ///
+    /// # Errors
+    ///
+    /// As [`Membership::with_quorums`].
+    pub fn with_members(&self, members: BTreeMap<NodeId, Member>) -> Result<Self, MembershipError> {
+        let before = self.voting().count();
+        let after = members.values().filter(|member| member.kind != MemberKind::Observer).count();
+        let majority = before / 2 + 1;
+        let (phase1_quorum, phase2_quorum) =
+            if (self.phase1_quorum, self.phase2_quorum) == (majority, majority) {
+                (after / 2 + 1, after / 2 + 1)
+            } else {
+                let phase2 = self.phase2_quorum.min(after);
+                ((after + 1).saturating_sub(phase2), phase2)
+            };
+        let membership = Self { members, phase1_quorum, phase2_quorum, ..self.clone() };
         membership.check()?;
         Ok(membership)
     }
@@ -126,6 +186,10 @@ impl Membership {
         let voters = self.voting().count();
         if !self.members.values().any(|member| member.kind == MemberKind::Voter) {
             return Err(MembershipError::NoVoter);
+        }
+        let longest = self.members.values().map(|member| member.address.len()).max().unwrap_or(0);
+        if self.members.len() > Self::MEMBERS_MAX || longest > Self::ADDRESS_BYTES_MAX {
+            return Err(MembershipError::TooLarge);
         }
         if self.alpha == 0 {
             return Err(MembershipError::AlphaZero);
@@ -180,27 +244,126 @@ impl Membership {
         self.count(nodes) >= self.phase2_quorum
     }
 
+    /// Whether every phase-1 quorum has a member among `nodes`: then no later leader can miss what they hold (6.5).
+    pub fn meets_every_phase1_quorum(&self, nodes: &BTreeSet<NodeId>) -> bool {
+        self.voting().count() < self.count(nodes) + self.phase1_quorum
+    }
+
+    /// Whether every phase-2 quorum has a member among `nodes`.
+    pub fn meets_every_phase2_quorum(&self, nodes: &BTreeSet<NodeId>) -> bool {
+        self.voting().count() < self.count(nodes) + self.phase2_quorum
+    }
+
+    /// The sizes of a phase-1 and of a phase-2 quorum.
+    pub fn quorums(&self) -> (usize, usize) {
+        (self.phase1_quorum, self.phase2_quorum)
+    }
+
+    /// How many clients' sessions are remembered (12.4).
+    pub fn sessions_max(&self) -> u32 {
+        self.sessions_max
+    }
+
+    /// For how long a voter that hears the leader promises nobody else (7.4); zero means that there are no leases.
+    pub fn lease(&self) -> Duration {
+        Duration::from_millis(self.lease_ms)
+    }
+
+    /// Whether `other` has the same α and lease, which never change.
+    pub fn has_constants_of(&self, other: &Self) -> bool {
+        (self.alpha, self.lease_ms) == (other.alpha, other.lease_ms)
+    }
+
     fn count(&self, nodes: &BTreeSet<NodeId>) -> usize {
         nodes.iter().filter(|node| self.votes(**node)).count()
     }
 }
 
-/// For every slot, the membership that governs it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// For every slot that can still be judged, the membership that governs it; and the ids that were members once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memberships {
     /// By the first slot that each governs; the first key is the lowest slot that can be judged.
     by_first_slot: BTreeMap<Slot, Membership>,
+    /// Left out by a later membership: never given to a node again (6.5).
+    retired: BTreeSet<NodeId>,
 }
 
 impl Memberships {
+    /// The most ids that can be retired; then nothing more can be removed.
+    pub const RETIRED_MAX: usize = 65_536;
+
     /// The membership of the bootstrap, which governs from the first slot on.
     pub fn bootstrap(membership: Membership) -> Self {
-        Self { by_first_slot: BTreeMap::from([(Slot::FIRST, membership)]) }
+        Self::from_slot(Slot::FIRST, membership)
+    }
+
+    /// `membership` governs from `first` on, whatever stood before: for a forced membership (10.2).
+    pub fn from_slot(first: Slot, membership: Membership) -> Self {
+        Self { by_first_slot: BTreeMap::from([(first, membership)]), retired: BTreeSet::new() }
+    }
+
+    /// `membership` governs from `first` on in place of all that were known, and whoever it leaves out is retired: for a
+    /// forced membership (10.2).
+    #[must_use]
+    pub fn alone_from(&self, first: Slot, membership: Membership) -> Self {
+        let known = self.by_first_slot.values().flat_map(|known| known.members().keys().copied());
+        let mut retired: BTreeSet<NodeId> = self.retired.iter().copied().chain(known).collect();
+        retired.retain(|node| !membership.members().contains_key(node));
+        Self { retired, ..Self::from_slot(first, membership) }
+    }
+
+    /// `membership` was learned at `slot`, after all slots below: it governs the slots above `slot` + α (6.1). A repeat
+    /// changes nothing.
+    pub fn learn(&mut self, slot: Slot, membership: &Membership) {
+        let Some(alpha) = self.governing(slot).map(Membership::alpha) else { return };
+        if let Some(newest) = self.newest() {
+            let left_out = newest.members().keys().filter(|node| !membership.members().contains_key(*node));
+            let left_out: Vec<NodeId> = left_out.copied().collect();
+            self.retired.extend(left_out);
+        }
+        self.by_first_slot.insert(slot.plus(alpha).next(), membership.clone());
+    }
+
+    /// What was known when every slot through `through` was learned, and nothing above: what a snapshot there holds (5.1).
+    #[must_use]
+    pub fn as_of(&self, through: Slot) -> Self {
+        let mut known = self.clone();
+        let next = through.next();
+        let alpha = self.governing(next).map_or(0, Membership::alpha);
+        // The lowest stays, also where a forced one governs only later slots.
+        let lowest = self.by_first_slot.keys().next().copied();
+        known.by_first_slot.retain(|first, _| *first <= through.plus(alpha).next() || Some(*first) == lowest);
+        known.forget_below(next);
+        known
+    }
+
+    /// Forgets the memberships that govern no slot from `slot` on.
+    pub fn forget_below(&mut self, slot: Slot) {
+        let governing = self.by_first_slot.range(..=slot).next_back().map(|(first, _)| *first);
+        if let Some(governing) = governing {
+            self.by_first_slot = self.by_first_slot.split_off(&governing);
+        }
     }
 
     /// The membership that governs `slot`.
     pub fn governing(&self, slot: Slot) -> Option<&Membership> {
         self.by_first_slot.range(..=slot).next_back().map(|(_, membership)| membership)
+    }
+
+    /// The first slot that the newest one governs, if that is above `slot`: it is chosen and not yet in force there.
+    pub fn coming(&self, slot: Slot) -> Option<Slot> {
+        self.by_first_slot.keys().next_back().copied().filter(|first| *first > slot)
+    }
+
+    /// The memberships that govern any of the slots from `first` to `last`.
+    pub fn governing_any(&self, first: Slot, last: Slot) -> impl Iterator<Item = &Membership> + '_ {
+        let start = self.by_first_slot.range(..=first).next_back().map_or(first, |(start, _)| *start);
+        self.by_first_slot.range(start..=last.max(start)).map(|(_, membership)| membership)
+    }
+
+    /// The first slot that the membership which governs `slot` governs.
+    pub fn governs_from(&self, slot: Slot) -> Slot {
+        self.by_first_slot.range(..=slot).next_back().map_or(Slot::FIRST, |(first, _)| *first)
     }
 
     /// The first slot that each membership governs.
@@ -211,6 +374,24 @@ impl Memberships {
     /// The newest one, in force or not: its addresses are the ones to call.
     pub fn newest(&self) -> Option<&Membership> {
         self.by_first_slot.values().next_back()
+    }
+
+    /// The ids that were members once and are not any more.
+    pub fn retired(&self) -> &BTreeSet<NodeId> {
+        &self.retired
+    }
+
+    /// Whether each membership is coherent: what came over the wire or from disk is checked before it is believed.
+    pub fn is_well_formed(&self) -> bool {
+        !self.by_first_slot.is_empty()
+            && self.retired.len() <= Self::RETIRED_MAX
+            && self.by_first_slot.values().all(|membership| membership.check().is_ok())
+    }
+
+    /// The bytes that it takes on the wire, about.
+    pub fn size(&self) -> usize {
+        let members = self.by_first_slot.values().flat_map(|membership| membership.members().values());
+        members.map(|member| member.address.len() + 32).sum::<usize>() + self.retired.len() * 9 + 64
     }
 }
 
@@ -243,5 +424,64 @@ mod tests {
         let memberships = Memberships::bootstrap(Membership::voters([(NodeId::new(1), "")]).unwrap());
         assert!(memberships.governing(Slot::ZERO).is_none());
         assert!(memberships.governing(Slot::FIRST).is_some() && memberships.governing(Slot::MAX).is_some());
+    }
+
+    fn three() -> Membership {
+        Membership::voters((1..=3).map(|node| (NodeId::new(node), ""))).unwrap().with_alpha(4).unwrap()
+    }
+
+    fn without(membership: &Membership, node: u64) -> Membership {
+        let mut members = membership.members().clone();
+        members.remove(&NodeId::new(node));
+        membership.with_members(members).unwrap()
+    }
+
+    // protocol 6.1
+    #[test]
+    fn a_membership_governs_from_above_its_slot_plus_alpha() {
+        let mut memberships = Memberships::bootstrap(three());
+        let two = without(&three(), 3);
+        memberships.learn(Slot::new(10), &two);
+        assert_eq!(memberships.governing(Slot::new(14)), Some(&three()));
+        assert_eq!(memberships.governing(Slot::new(15)), Some(&two));
+        assert_eq!(memberships.coming(Slot::new(14)), Some(Slot::new(15)));
+        assert_eq!(memberships.coming(Slot::new(15)), None);
+        assert_eq!(memberships.retired().iter().copied().collect::<Vec<_>>(), [NodeId::new(3)]);
+    }
+
+    // protocol 5.1
+    #[test]
+    fn a_snapshot_knows_the_memberships_that_were_learned_before_it_and_still_govern() {
+        let mut memberships = Memberships::bootstrap(three());
+        memberships.learn(Slot::new(10), &without(&three(), 3));
+        memberships.learn(Slot::new(20), &without(&three(), 2));
+        let before = memberships.as_of(Slot::new(9));
+        assert_eq!(before.governing(Slot::new(99)), Some(&three()));
+        let between = memberships.as_of(Slot::new(12));
+        assert_eq!(between.governing(Slot::new(13)), Some(&three()));
+        assert_eq!(between.newest(), Some(&without(&three(), 3)));
+        let after = memberships.as_of(Slot::new(19));
+        assert_eq!(after.governing(Slot::new(14)), None, "what governs no later slot is forgotten");
+        assert_eq!(after.newest(), Some(&without(&three(), 3)));
+    }
+
+    #[test]
+    fn flexible_sizes_still_meet_after_a_member_came_or_went() {
+        let members = |nodes: u64| {
+            let member = Member { kind: MemberKind::Voter, address: String::new() };
+            (1..=nodes).map(|node| (NodeId::new(node), member.clone())).collect::<BTreeMap<_, _>>()
+        };
+        let flexible = Membership::with_quorums(members(5), 64, 4, 2).unwrap();
+        assert_eq!(flexible.with_members(members(6)).unwrap().quorums(), (5, 2));
+        assert_eq!(flexible.with_members(members(1)).unwrap().quorums(), (1, 1));
+        assert_eq!(three().with_members(members(4)).unwrap().quorums(), (3, 3));
+    }
+
+    #[test]
+    fn a_set_meets_every_phase_1_quorum_when_those_outside_it_are_too_few_for_one() {
+        let set = |nodes: &[u64]| nodes.iter().map(|node| NodeId::new(*node)).collect();
+        assert!(!three().meets_every_phase1_quorum(&set(&[1])));
+        assert!(three().meets_every_phase1_quorum(&set(&[1, 2])));
+        assert!(!three().meets_every_phase1_quorum(&set(&[1, 9])));
     }
 }

@@ -3,9 +3,11 @@
 //! Phase 1 is won once for every slot above a mark ([`Message::Prepare`] names it), phase 2 runs slot by slot, and what
 //! is chosen travels as a watermark. Whom a message goes to inside a node is told by [`super::node::route`].
 
+use super::change::{AdminCall, AdminOutcome};
 use super::identity::DiskId;
 use super::membership::Membership;
-use super::record::{Sequence, Value};
+use super::record::{Base, Sequence, SnapshotId, Value};
+use super::session::{Request, SessionId};
 use super::slot::{Interval, Slot};
 use crate::paxos::{NodeId, ProposalId};
 use bytes::Bytes;
@@ -84,8 +86,13 @@ pub enum Message {
         id: ProposalId,
         /// The leader's watermark under `id`.
         watermark: Slot,
+        /// A set of full nodes that meets every phase-1 quorum of the membership in force durably holds through this slot:
+        /// a witness may forget what is below (4.3), and a removed node whose part ends below may go (6.5).
+        held_through: Slot,
         /// Counts the pulses, so that an answer proves contact since it left.
         pulse: u64,
+        /// Whether the leader asks for a lease (7.4).
+        lease: bool,
     },
     /// "I follow `id`."
     HeartbeatAck {
@@ -93,8 +100,28 @@ pub enum Message {
         id: ProposalId,
         /// From the heartbeat.
         pulse: u64,
-        /// How far the voter has learned.
-        chosen_through: Slot,
+        /// How far the node has learned, durably.
+        durable_through: Slot,
+    },
+    /// Asks whether the voter's promise is still `id` (7.2).
+    Confirm {
+        /// The leader's id.
+        id: ProposalId,
+        /// Comes back in the answer.
+        nonce: u64,
+    },
+    /// "Yes, nobody else was promised anything since": answers [`Message::Confirm`].
+    Confirmed {
+        /// The leader's id.
+        id: ProposalId,
+        /// From the question.
+        nonce: u64,
+    },
+    /// The leader under `id` wants the receiver to lead, at once and without a pre-prepare (8.5).
+    #[doc(alias = "TimeoutNow")]
+    TakeOver {
+        /// The present leader's id.
+        id: ProposalId,
     },
     /// Asks for chosen values from `from` on (4.1).
     CatchUp {
@@ -113,10 +140,33 @@ pub enum Message {
         /// How far the sender has learned.
         chosen_through: Slot,
     },
-    /// The slots asked for are cut away through `through`; only a snapshot helps (4.2).
-    Trimmed {
-        /// The last slot that is gone.
-        through: Slot,
+    /// "Begin here": the slots asked for are cut away (4.2), or the asker does not know the cluster's first membership yet.
+    Base {
+        /// Where the sender's log begins.
+        base: Box<Base>,
+    },
+    /// Asks for a base at or above `above` whose snapshot the sender holds; one is taken if there is none (F10).
+    AskBase {
+        /// A base below is of no use.
+        above: Slot,
+    },
+    /// Asks for a part of a snapshot.
+    FetchSnapshot {
+        /// Which.
+        snapshot: SnapshotId,
+        /// From this byte of its content on.
+        at: u64,
+        /// At most so many bytes.
+        bytes_max: u32,
+    },
+    /// A part of a snapshot: answers [`Message::FetchSnapshot`]. Empty when the sender does not hold it any more.
+    SnapshotChunk {
+        /// Which.
+        snapshot: SnapshotId,
+        /// From this byte of its content on.
+        at: u64,
+        /// The content.
+        bytes: Bytes,
     },
     /// "Let us form a cluster of these members, I am on this disk" (9.1).
     Form {
@@ -136,7 +186,9 @@ pub enum Message {
     Forward {
         /// Which of the sender's commands.
         origin: Origin,
-        /// Encoded as the state machine wants it.
+        /// What the client asks for.
+        request: Request,
+        /// Encoded as the state machine wants it; empty where no command is asked for.
         command: Bytes,
     },
     /// Answers [`Message::Forward`].
@@ -157,6 +209,20 @@ pub enum Message {
         request: u64,
         /// The leader's id and the slot that must be applied, or `None`: the asked node does not lead.
         mark: Option<(ProposalId, Slot)>,
+    },
+    /// An operator's call, from a node that does not lead.
+    Admin {
+        /// Comes back in the answer.
+        request: u64,
+        /// What to do.
+        call: AdminCall,
+    },
+    /// Answers [`Message::Admin`].
+    AdminAnswer {
+        /// From the question.
+        request: u64,
+        /// What became of it.
+        outcome: AdminOutcome,
     },
 }
 
@@ -214,6 +280,14 @@ pub enum ForwardOutcome {
     TooLarge,
     /// The state machine could not decode it.
     Malformed,
+    /// A session was opened.
+    SessionOpened(SessionId),
+    /// The session has expired, or never was; nothing was applied (12.3).
+    SessionExpired,
+    /// The client had said that it has the answer; nothing was applied.
+    SerialAnswered,
+    /// The serial is too far above what is answered; nothing was applied.
+    SerialTooFar,
 }
 
 impl fmt::Debug for ForwardOutcome {
@@ -225,6 +299,10 @@ impl fmt::Debug for ForwardOutcome {
             Self::Busy => write!(f, "busy"),
             Self::TooLarge => write!(f, "too large"),
             Self::Malformed => write!(f, "malformed"),
+            Self::SessionOpened(session) => write!(f, "session {session} opened"),
+            Self::SessionExpired => write!(f, "session expired"),
+            Self::SerialAnswered => write!(f, "serial answered"),
+            Self::SerialTooFar => write!(f, "serial too far"),
         }
     }
 }
@@ -239,10 +317,29 @@ impl Message {
             }
             Self::Accepted { slots, .. } => slots.len() * size_of::<Interval>(),
             Self::Accept { values, .. } | Self::Chosen { values, .. } => values.iter().map(Value::size).sum(),
-            Self::Forward { command, .. } => command.len(),
+            Self::Forward { command, .. } => command.len() + size_of::<(Origin, Request)>(),
             Self::ForwardAnswer { outcome: ForwardOutcome::Applied(reply), .. } => reply.len(),
             Self::Form { membership, .. } => Value::Membership(membership.clone()).size(),
+            Self::Base { base } => base.memberships.size(),
+            Self::SnapshotChunk { bytes, .. } => bytes.len(),
+            Self::Admin { call, .. } => call.size(),
+            Self::AdminAnswer { outcome, .. } => outcome.size(),
             _ => 0,
+        }
+    }
+
+    /// Whether every membership in it is coherent (6.1).
+    pub fn carries_sound_memberships(&self) -> bool {
+        let sound = |value: &Value| match value {
+            Value::Membership(membership) => membership.check().is_ok(),
+            _ => true,
+        };
+        match self {
+            Self::Accept { values, .. } | Self::Chosen { values, .. } => values.iter().all(sound),
+            Self::Promise { page, .. } => page.entries.iter().all(|(_, _, value)| sound(value)),
+            Self::Form { membership, .. } => membership.check().is_ok(),
+            Self::Base { base } => base.memberships.is_well_formed(),
+            _ => true,
         }
     }
 
@@ -255,6 +352,9 @@ impl Message {
             | Self::Accepted { id, .. }
             | Self::Heartbeat { id, .. }
             | Self::HeartbeatAck { id, .. }
+            | Self::Confirm { id, .. }
+            | Self::Confirmed { id, .. }
+            | Self::TakeOver { id }
             | Self::ReadMarkAnswer { mark: Some((id, _)), .. } => [Some(*id), None],
             Self::Nack { asked, promised } => [Some(*asked), Some(*promised)],
             Self::PrePrepareAnswer { leader, .. } => [*leader, None],

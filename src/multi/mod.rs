@@ -34,14 +34,16 @@
 //! | `acceptor/` | promises, accepts, what is learned, whom it deals with |
 //! | `phase1.rs`, `leading.rs`, `proposer.rs` | winning phase 1, leading under one id, and both put together |
 //! | `learner.rs` | in order and without gaps, catching up |
-//! | `membership.rs`, `formation.rs`, `identity.rs` | who votes, how a cluster begins, who is who |
-//! | `batch.rs`, `session.rs` | several commands as one value; what makes a repeat apply once |
+//! | `membership.rs`, `change.rs` | who votes in which slot, and how that changes |
+//! | `formation.rs`, `identity.rs` | how a cluster begins, who is who |
+//! | `batch.rs`, `session/` | several commands as one value; what makes a repeat apply once |
 //! | `node.rs` | which role takes which message, and all roles in one place |
 //!
 //! Comments cite the rules of the protocol by number, such as "(2.3)"; the tests that prove a rule carry its number too.
 
 mod acceptor;
 pub mod batch;
+mod change;
 mod effect;
 mod formation;
 mod identity;
@@ -60,10 +62,11 @@ mod session;
 mod slot;
 
 pub use acceptor::Acceptor;
-pub use batch::{Batch, BatchBuilder, BatchId, MalformedBatch};
+pub use batch::{Batch, BatchBuilder, BatchId, MalformedBatch, Tag};
+pub use change::{AdminCall, AdminOutcome, Change, ChangeRefusal, TransferRefusal};
 pub use effect::{
-    AcceptorInput, Briefing, Effect, ElectionInput, Event, LearnerInput, Local, ProposerInput, ProposerState,
-    Refusal, Role,
+    AcceptorInput, Answer, Briefing, Effect, ElectionInput, Event, LearnerInput, Local, ProposerInput,
+    ProposerState, Refusal, Role, SnapshotTask,
 };
 pub use identity::{ClusterId, ClusterIdError, DiskId, Identity, Incarnation, Owner, ProtocolRange};
 pub use jitter::Jitter;
@@ -73,6 +76,6 @@ pub use log::{Log, PeerMemory};
 pub use membership::{Member, MemberKind, Membership, MembershipError, Memberships};
 pub use message::{ForwardOutcome, Message, Origin, Page};
 pub use proposer::Proposer;
-pub use record::{AbstainReason, Entry, Group, Record, Sequence, Value};
-pub use session::OriginTable;
+pub use record::{AbstainReason, Base, Entry, Group, Record, Sequence, SnapshotId, Value};
+pub use session::{Admission, OriginTable, Request, SessionId, SessionIdError, SessionStamp, Sessions};
 pub use slot::{Interval, Slot, Time, intervals};

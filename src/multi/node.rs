@@ -17,22 +17,33 @@ use std::collections::VecDeque;
 /// Which role of a node takes `message`.
 pub fn route(message: &Message) -> Role {
     match message {
-        Message::Promise { .. } | Message::Nack { .. } | Message::Accepted { .. } => Role::Proposer,
+        Message::Promise { .. }
+        | Message::Nack { .. }
+        | Message::Accepted { .. }
+        | Message::Confirmed { .. } => Role::Proposer,
         Message::Prepare { .. }
         | Message::Accept { .. }
         | Message::Heartbeat { .. }
+        | Message::Confirm { .. }
         | Message::CatchUp { .. }
+        | Message::AskBase { .. }
         | Message::Form { .. }
         | Message::AlreadyFormed { .. } => Role::Acceptor,
-        Message::Chosen { .. } | Message::Trimmed { .. } => Role::Learner,
-        Message::PrePrepare { .. } | Message::PrePrepareAnswer { .. } | Message::HeartbeatAck { .. } => {
-            Role::Election
-        }
+        Message::Chosen { .. }
+        | Message::Base { .. }
+        | Message::FetchSnapshot { .. }
+        | Message::SnapshotChunk { .. } => Role::Learner,
+        Message::PrePrepare { .. }
+        | Message::PrePrepareAnswer { .. }
+        | Message::HeartbeatAck { .. }
+        | Message::TakeOver { .. } => Role::Election,
         // Clients' messages: the proposer's shell deals with them before the role sees them.
         Message::Forward { .. }
         | Message::ForwardAnswer { .. }
         | Message::ReadMark { .. }
-        | Message::ReadMarkAnswer { .. } => Role::Proposer,
+        | Message::ReadMarkAnswer { .. }
+        | Message::Admin { .. }
+        | Message::AdminAnswer { .. } => Role::Proposer,
     }
 }
 
@@ -43,7 +54,7 @@ pub fn is_well_formed(message: &Message) -> bool {
         Message::Promise { page, .. } => page.is_well_formed(),
         _ => true,
     };
-    coherent && message.ids().all(ProposalId::is_well_formed)
+    coherent && message.carries_sound_memberships() && message.ids().all(ProposalId::is_well_formed)
 }
 
 /// `message` as an input of the role that takes it.

@@ -83,17 +83,37 @@ impl Phase1 {
     }
 
     /// The value of the highest id that any promise reports, by slot (1.7).
-    pub(super) fn values(&self) -> BTreeMap<Slot, Value> {
-        let mut highest: BTreeMap<Slot, (ProposalId, &Value)> = BTreeMap::new();
-        let entries =
-            self.promises.values().flat_map(|promise| promise.pages.values()).flat_map(|page| &page.entries);
-        for (slot, id, value) in entries {
-            let best = highest.entry(*slot).or_insert((*id, value));
-            if best.0 < *id {
-                *best = (*id, value);
+    ///
+    /// The promises give them away: what they cover, and what they call unknown, stays.
+    pub(super) fn take_values(&mut self) -> BTreeMap<Slot, (ProposalId, Value)> {
+        let mut highest: BTreeMap<Slot, (ProposalId, Value)> = BTreeMap::new();
+        let pages = self.promises.values_mut().flat_map(|promise| promise.pages.values_mut());
+        for (slot, id, value) in pages.flat_map(|page| std::mem::take(&mut page.entries)) {
+            match highest.get_mut(&slot) {
+                Some(best) if best.0 >= id => {}
+                Some(best) => *best = (id, value),
+                None => drop(highest.insert(slot, (id, value))),
             }
         }
-        highest.into_iter().map(|(slot, (_, value))| (slot, value.clone())).collect()
+        highest
+    }
+
+    /// Whether `node` has promised for all slots from `slot` on.
+    pub(super) fn has_promised(&self, node: NodeId, slot: Slot) -> bool {
+        let promise = self.promises.get(&node);
+        promise.and_then(Promise::covers_from).is_some_and(|first| first <= slot)
+    }
+
+    /// The last slot up to which winning phase 1 for `slot` wins it for all: the last that the same membership governs, before
+    /// anything unknown.
+    pub(super) fn won_until(&self, slot: Slot, memberships: &Memberships) -> Option<Slot> {
+        if !self.is_won_for(slot, memberships) {
+            return None;
+        }
+        let pages = self.promises.values().flat_map(|promise| promise.pages.values());
+        let doubts = pages.flat_map(|page| &page.unknown).map(|unknown| unknown.first);
+        let turns = doubts.chain(memberships.first_slots()).filter(|turn| *turn > slot);
+        Some(turns.min().map_or(Slot::MAX, |turn| turn.minus(1)))
     }
 
     /// Whether a phase-1 quorum of the membership that governs `slot` has promised for it.
@@ -107,13 +127,15 @@ impl Phase1 {
         memberships.governing(slot).is_some_and(|membership| membership.is_phase1_quorum(&counted))
     }
 
-    /// Whether phase 1 is won for every slot above `chosen_through`.
+    /// Whether phase 1 is won for every slot above `chosen_through` that the membership in force there governs; the one that
+    /// comes after it is asked before its first slot is used (6.3).
     ///
     /// Who counts changes only where a promise begins to cover, where something unknown begins or ends, and where another
     /// membership begins to govern, so it is enough to look there.
     pub(super) fn is_won_above(&self, chosen_through: Slot, memberships: &Memberships) -> bool {
         let first = chosen_through.next();
-        let last = self.recovery_through().max(chosen_through).next();
+        let in_force = memberships.coming(first).map_or(Slot::MAX, |coming| coming.minus(1));
+        let last = self.recovery_through().max(chosen_through).next().min(in_force);
         let covers = self.promises.values().filter_map(Promise::covers_from);
         let unknown = self
             .promises

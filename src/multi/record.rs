@@ -4,8 +4,8 @@
 //! alike), so a node that restarts knows exactly what it knew when the last of them was flushed.
 
 use super::identity::{DiskId, Incarnation};
-use super::membership::Membership;
-use super::slot::Slot;
+use super::membership::{Membership, Memberships};
+use super::slot::{Interval, Slot};
 use crate::paxos::{NodeId, ProposalId};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,31 @@ impl Sequence {
     }
 }
 
+/// Which snapshot: two with the same id hold the same bytes, so a transfer may go on with either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SnapshotId {
+    /// The last slot that was applied to it.
+    pub through: Slot,
+    /// How long its content is.
+    pub bytes: u64,
+    /// CRC-32 of its content.
+    pub checksum: u32,
+}
+
+/// What the log through a slot comes to: where it begins for whoever does not hold the slots below (protocol 5.1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Base {
+    /// Every slot through this one is chosen and taken in.
+    pub through: Slot,
+    /// The memberships that govern the slots above, and the ids that are retired.
+    pub memberships: Memberships,
+    /// The disk of each initial member (9.1).
+    pub disks: BTreeMap<NodeId, DiskId>,
+    /// The state after `through`, which is durable here. `None` where there is none to have: before the first slot, and
+    /// on a witness.
+    pub snapshot: Option<SnapshotId>,
+}
+
 /// One fact that must outlive the process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -108,6 +133,21 @@ pub enum Record {
         /// The disk of each member.
         disks: BTreeMap<NodeId, DiskId>,
     },
+    /// The log may begin above this: the checkpoint of protocol 5.2. The snapshot that it names was durable before.
+    Based {
+        /// Where it begins.
+        base: Base,
+    },
+    /// The slots through this one are no longer held (4.2, 4.3). Said by a storage in what it recovers, never appended.
+    Trimmed {
+        /// The last slot that is gone.
+        through: Slot,
+    },
+    /// What was accepted in these slots is unknown (11.4). Said by a storage in what it recovers, never appended.
+    Unknown {
+        /// The slots; the last interval may be open.
+        slots: Vec<Interval>,
+    },
     /// The newest start seen of a peer, and the disk it was on (9.3).
     PeerSeen {
         /// The peer.
@@ -124,7 +164,15 @@ pub enum Record {
         /// The sequence.
         sequence: Sequence,
     },
-    /// This node may never vote again under its id (9.2, 9.3).
+    /// An operator left this node alone with what it has, in a new epoch (10.2). What was unknown is given up, and whatever
+    /// kept the node from voting is void, for nobody of the old epoch is ever talked to again.
+    Forced {
+        /// The new epoch.
+        epoch: u64,
+        /// Who votes above what was learned, in place of all memberships before.
+        memberships: Memberships,
+    },
+    /// This node may never vote again under its id (9.2, 9.3), unless it is forced.
     Abstains {
         /// Why.
         reason: AbstainReason,

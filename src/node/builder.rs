@@ -1,12 +1,15 @@
 //! Building a node: bootstrap, join or restart.
 
+use super::snapshot::{RestoreError, Snapshot, SnapshotReader};
 use super::{Config, ConfigError, Handle, StartError, StateMachine, StopCause};
-use crate::actors::{Factory, HeartbeatMail, Lines, Setup, launch};
+use crate::actors::{Factory, HeartbeatMail, Lines, Service, Setup, launch};
 use crate::multi::Membership;
 use crate::storage::{Start, Storage};
 use crate::timer::Timer;
 use crate::transport::Transport;
+use futures::FutureExt;
 use futures::channel::oneshot;
+use std::future::Future;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -56,6 +59,14 @@ impl StateMachine for () {
     type Command = ();
     type Reply = ();
     fn apply(&mut self, _at: super::Position, _command: ()) {}
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot::of(())
+    }
+
+    fn restore(&mut self, mut snapshot: SnapshotReader<'_>) -> Result<(), RestoreError> {
+        snapshot.decode()
+    }
 }
 
 impl<S: StateMachine> Node<S> {
@@ -92,7 +103,7 @@ impl<S: StateMachine> Drop for Node<S> {
 }
 
 /// A node about to be started.
-pub struct Builder<S> {
+pub struct Builder<S: StateMachine> {
     config: Config,
     start: Start,
     transport: Option<Arc<dyn Transport>>,
@@ -101,9 +112,15 @@ pub struct Builder<S> {
     host: Host,
     seed: Option<u64>,
     factory: Option<Factory<S>>,
+    services: Vec<Service<S>>,
+    /// A service was given before the state machine that it is for.
+    service_too_early: bool,
 }
 
-impl<S> std::fmt::Debug for Builder<S> {
+/// How many services a node can have.
+const SERVICES_MAX: usize = 16;
+
+impl<S: StateMachine> std::fmt::Debug for Builder<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Builder")
             .field("config", &self.config)
@@ -124,6 +141,8 @@ impl Builder<()> {
             host: Host::default(),
             seed: None,
             factory: Some(Box::new(|| ())),
+            services: Vec::new(),
+            service_too_early: false,
         }
     }
 }
@@ -173,7 +192,20 @@ impl<S: StateMachine> Builder<S> {
             host: self.host,
             seed: self.seed,
             factory: Some(Box::new(factory)),
+            services: Vec::new(),
+            service_too_early: self.service_too_early || !self.services.is_empty(),
         }
+    }
+
+    /// Something that shall run for as long as the node does, such as the lock service's [`keep_time`](crate::lock::keep_time).
+    /// It is begun on the node's arbiter once the node has started, and dropped when the node is over; there it must not
+    /// block. One that panics is gone, and the node goes on. To be given after [`Builder::state_machine`], up to 16 times.
+    pub fn service<F: Future<Output = ()> + 'static>(
+        mut self,
+        service: impl FnOnce(Handle<S>, Arc<dyn Timer>) -> F + Send + 'static,
+    ) -> Self {
+        self.services.push(Box::new(|handle, timer| service(handle, timer).boxed_local()));
+        self
     }
 
     /// Opens the storage and starts the node.
@@ -212,6 +244,14 @@ impl<S: StateMachine> Builder<S> {
         {
             return Err(StartError::NotAMember { node });
         }
+        if self.service_too_early {
+            return Err(
+                ConfigError { field: "service", problem: "must be given after `state_machine`" }.into()
+            );
+        }
+        if self.services.len() > SERVICES_MAX {
+            return Err(ConfigError { field: "service", problem: "may be given at most 16 times" }.into());
+        }
         let missing = |field| ConfigError { field, problem: "must be given to the builder" };
         Ok(Setup {
             config: self.config,
@@ -221,6 +261,7 @@ impl<S: StateMachine> Builder<S> {
             timer: self.timer,
             factory: self.factory.ok_or(missing("state_machine"))?,
             seed: self.seed,
+            services: self.services,
         })
     }
 }

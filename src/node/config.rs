@@ -29,6 +29,14 @@ use std::time::Duration;
 /// | `cache_bytes_max` | 16 MiB | learned entries that lagging peers are likely to ask for | older ones are read back from the storage |
 /// | `ahead_bytes_max` | 8 MiB | accepted entries above `chosen_through`; a promise carries them all, so it stays below a transport's bound | an `Accept` beyond is dropped like a lost message |
 /// | `ahead_slots_max` | 4096 | | the same |
+/// | `near_slots` | 1024 | what a node learns within a heartbeat under load | a node that lags by more is not promoted, and not led by |
+/// | `change_patience` | 60 s | a new node fetches the state first | a change whose new voters lag is refused; observers stay |
+/// | `snapshot_log_bytes` | 64 MiB | about a second of replay | with more log than that behind the last snapshot, the next is taken |
+/// | `snapshot_chunk_bytes` | 256 KiB | below `frame_bytes_max`; a heartbeat waits behind one chunk at most | a snapshot is fetched and written in more chunks |
+/// | `snapshot_bytes_per_second` | 64 MiB | a commit waits behind what the disk is writing | writing and sending a snapshot pause |
+/// | `scrub_bytes_per_second` | 1 MiB | 64 MiB of log are checked within a minute | the scrub pauses |
+/// | `disk_stall` | 1 s | a flush takes milliseconds | a leader whose flush takes longer hands over; such a node is not elected for ten times as long |
+/// | `admin_max` | 64 | operators' calls under way | `Busy` |
 /// | `restart_budget` | 3 in 60 s | a role that panics again and again will not get better | the node stops with its reason |
 /// | `form_retry` | 200 ms | | the members that were not heard are asked again |
 /// | `shutdown_deadline` | 2 s | | what is under way is answered `Unknown` |
@@ -81,6 +89,29 @@ pub struct Config {
     pub ahead_bytes_max: usize,
     /// How many slots above what is learned an entry may be accepted.
     pub ahead_slots_max: u64,
+    /// How many slots a node may lag and still count as near: to be promoted, or to take the lead over.
+    pub near_slots: u64,
+    /// How long a change waits for new voters to catch up.
+    pub change_patience: Duration,
+    /// Bytes of log behind the last snapshot after which the next one is taken.
+    pub snapshot_log_bytes: u64,
+    /// The largest part of a snapshot in one message or one write.
+    pub snapshot_chunk_bytes: usize,
+    /// How fast a snapshot is written or fetched.
+    pub snapshot_bytes_per_second: u64,
+    /// How fast what is on disk is checked for damage in the background; 0 turns it off.
+    pub scrub_bytes_per_second: u64,
+    /// A flush that takes longer makes the disk a sick one.
+    pub disk_stall: Duration,
+    /// Operators' calls that may be under way.
+    pub admin_max: usize,
+    /// This node waits so many heartbeats longer than others before it campaigns: 0 leads first.
+    pub priority: u32,
+    /// Vouches for the clocks of all voters, so that reads may rest on leases (protocol 7.4): they run at about the same
+    /// speed (to a tenth), and go on while a machine is suspended. The default clock of the operating system does not do the
+    /// latter on Linux: say so only of machines that are never suspended, or give every node a [`Timer`](crate::Timer) that
+    /// does.
+    pub trust_clocks: bool,
     /// How often, within a minute, a role may be rebuilt.
     pub restart_budget: u32,
     /// How long to wait for the other initial members before asking again.
@@ -138,6 +169,16 @@ impl Config {
             catch_up_bytes_max: 1 << 20,
             cache_bytes_max: 16 << 20,
             ahead_bytes_max: 8 << 20,
+            near_slots: 1024,
+            change_patience: Duration::from_secs(60),
+            snapshot_log_bytes: 64 << 20,
+            snapshot_chunk_bytes: 256 << 10,
+            snapshot_bytes_per_second: 64 << 20,
+            scrub_bytes_per_second: 1 << 20,
+            disk_stall: Duration::from_secs(1),
+            admin_max: 64,
+            priority: 0,
+            trust_clocks: false,
             ahead_slots_max: 4096,
             restart_budget: 3,
             form_retry: Duration::from_millis(200),

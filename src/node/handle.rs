@@ -2,12 +2,17 @@
 
 use super::credits::Credit;
 use super::watch::Subscription;
-use super::{Config, Leadership, ProposeError, ReadError, StateMachine, Status, StopCause};
+use super::{
+    ChangeError, Config, Leadership, NotLeaderReason, ProposeError, ReadError, SnapshotError, StateMachine,
+    Status, StopCause, TransferError,
+};
 use crate::actors::{
-    HeartbeatMail, LearnerMail, Lines, Outcome, ProposerMail, ReadCall, UNKNOWN, Waiter, command_bytes_max,
+    AdminError, HeartbeatMail, LearnerMail, Lines, Outcome, ProposerMail, ReadCall, UNKNOWN, Waiter,
+    command_bytes_max,
 };
 use crate::codec;
-use crate::multi::{ElectionInput, Slot};
+use crate::multi::{AdminCall, AdminOutcome, Change, ElectionInput, Membership, Request, SessionId, Slot};
+use crate::paxos::NodeId;
 use crate::timer::Time;
 use bytes::Bytes;
 use futures::channel::oneshot;
@@ -20,6 +25,7 @@ pub struct Handle<S: StateMachine> {
     lines: Lines<S>,
     deadline: Duration,
     command_bytes_max: usize,
+    trust_clocks: bool,
 }
 
 impl<S: StateMachine> Clone for Handle<S> {
@@ -33,6 +39,9 @@ impl<S: StateMachine> std::fmt::Debug for Handle<S> {
         f.debug_struct("Handle").field("deadline", &self.deadline).finish_non_exhaustive()
     }
 }
+
+/// Where the outcome of a call is told.
+type Asker<T> = oneshot::Sender<Result<T, ProposeError>>;
 
 /// Changes of leadership, newest state first; a slow reader sees the newest only.
 #[derive(Debug)]
@@ -48,9 +57,10 @@ impl futures::Stream for LeadershipStream {
 }
 
 impl<S: StateMachine> Handle<S> {
-    pub(super) fn new(lines: Lines<S>, config: &Config) -> Self {
+    pub(crate) fn new(lines: Lines<S>, config: &Config) -> Self {
         let command_bytes_max = command_bytes_max(config.batch_bytes_max);
-        Self { lines, deadline: config.propose_deadline, command_bytes_max }
+        let Config { propose_deadline: deadline, trust_clocks, .. } = *config;
+        Self { lines, deadline, command_bytes_max, trust_clocks }
     }
 
     pub(super) fn tell(&self, mail: HeartbeatMail) -> Result<(), StopCause> {
@@ -62,6 +72,11 @@ impl<S: StateMachine> Handle<S> {
         Self { deadline, ..self.clone() }
     }
 
+    /// How long a call may take.
+    pub(crate) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     /// Proposes `command`, and answers with the state machine's reply once it is chosen and applied by the leader. Waits for
     /// a credit if too many commands are under way.
     ///
@@ -70,14 +85,7 @@ impl<S: StateMachine> Handle<S> {
     /// [`ProposeError`], within the deadline. Dropping the future does not take the command back.
     pub async fn propose(&self, command: S::Command) -> Result<S::Reply, ProposeError> {
         let command = self.encode(&command)?;
-        let credit = match self.lines.shared.credits.try_take() {
-            Some(credit) => credit,
-            None => self.wait_for_credit().await.map_err(|cause| match cause {
-                Some(cause) => ProposeError::Stopped { cause },
-                None => ProposeError::Busy,
-            })?,
-        };
-        self.call(command, credit).await
+        self.request(Request::Plain, command).await
     }
 
     /// As [`Handle::propose`], but [`ProposeError::Busy`] where it would wait for a credit.
@@ -89,12 +97,12 @@ impl<S: StateMachine> Handle<S> {
         let command = self.encode(&command)?;
         match (self.lines.shared.credits.try_take(), self.lines.shared.stopped()) {
             (_, Some(cause)) => Err(ProposeError::Stopped { cause }),
-            (Some(credit), None) => self.call(command, credit).await,
+            (Some(credit), None) => self.ask(Request::Plain, command, credit, Waiter::caller).await,
             (None, None) => Err(ProposeError::Busy),
         }
     }
 
-    fn encode(&self, command: &S::Command) -> Result<Bytes, ProposeError> {
+    pub(super) fn encode(&self, command: &S::Command) -> Result<Bytes, ProposeError> {
         let bytes = codec::encode(command).map_err(|_| ProposeError::Malformed)?;
         if bytes.len() > self.command_bytes_max {
             return Err(ProposeError::TooLarge { bytes: bytes.len(), bytes_max: self.command_bytes_max });
@@ -102,10 +110,38 @@ impl<S: StateMachine> Handle<S> {
         Ok(Bytes::from(bytes))
     }
 
-    async fn call(&self, command: Bytes, credit: Credit) -> Outcome<S> {
+    /// Hands an encoded command over, once there is a credit for it.
+    pub(super) async fn request(&self, request: Request, command: Bytes) -> Outcome<S> {
+        let credit = self.credit().await?;
+        self.ask(request, command, credit, Waiter::caller).await
+    }
+
+    /// Has a session opened.
+    pub(super) async fn request_session(&self) -> Result<SessionId, ProposeError> {
+        let credit = self.credit().await?;
+        self.ask(Request::OpenSession, Bytes::new(), credit, Waiter::opener).await
+    }
+
+    async fn credit(&self) -> Result<Credit, ProposeError> {
+        match self.lines.shared.credits.try_take() {
+            Some(credit) => Ok(credit),
+            None => self.wait_for_credit().await.map_err(|cause| match cause {
+                Some(cause) => ProposeError::Stopped { cause },
+                None => ProposeError::Busy,
+            }),
+        }
+    }
+
+    async fn ask<T>(
+        &self,
+        request: Request,
+        command: Bytes,
+        credit: Credit,
+        waiter: impl FnOnce(Asker<T>, Credit) -> Waiter<S>,
+    ) -> Result<T, ProposeError> {
         let (reply, outcome) = oneshot::channel();
-        let waiter = Waiter::caller(reply, credit);
-        let mail = ProposerMail::Call { command, patience: self.deadline, waiter };
+        let waiter = waiter(reply, credit);
+        let mail = ProposerMail::Call { request, command, patience: self.deadline, waiter };
         if self.lines.proposer.unbounded_send(mail).is_err() {
             return Err(ProposeError::Stopped { cause: self.cause() });
         }
@@ -135,27 +171,45 @@ impl<S: StateMachine> Handle<S> {
         &self,
         read: impl FnOnce(&S) -> R + Send + 'static,
     ) -> Result<R, ReadError> {
-        self.read(read, |call| {
+        self.read_by(read, |call| {
             let mail = LearnerMail::Read { at: Slot::ZERO, leader: None, call };
             self.lines.learner.unbounded_send(mail).is_ok()
         })
         .await
     }
 
-    /// Reads the state that the leader, as this node knows it, has applied: asks it for its mark, waits until that is
-    /// applied here, and reads. May be stale after a leader change, until reads are confirmed by a quorum.
+    /// Reads a state that holds every write that was acknowledged, anywhere, before this call (linearizable): the leader says
+    /// how far that is and is confirmed by a quorum (protocol 7.2), in one round for all reads that wait; then this node
+    /// applies as far and reads.
     ///
     /// # Errors
     ///
     /// [`ReadError`], within the deadline.
-    pub async fn read_from_leader<R: Send + 'static>(
+    pub async fn read<R: Send + 'static>(
         &self,
         read: impl FnOnce(&S) -> R + Send + 'static,
     ) -> Result<R, ReadError> {
-        self.read(read, |call| self.lines.proposer.unbounded_send(ProposerMail::Read(call)).is_ok()).await
+        self.read_by(read, |call| self.lines.proposer.unbounded_send(ProposerMail::Read(call)).is_ok()).await
     }
 
-    async fn read<R: Send + 'static>(
+    /// As [`Handle::read`], but where the leader holds a lease (protocol 7.4) it asks nobody. Right only as long as the clocks
+    /// of all voters run at about the same speed, also while a machine is suspended: `Config::trust_clocks` says so.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`], within the deadline; [`ReadError::NoLease`] where leases are off.
+    pub async fn read_lease<R: Send + 'static>(
+        &self,
+        read: impl FnOnce(&S) -> R + Send + 'static,
+    ) -> Result<R, ReadError> {
+        if !self.trust_clocks {
+            return Err(ReadError::NoLease);
+        }
+        self.read_by(read, |call| self.lines.proposer.unbounded_send(ProposerMail::LeaseRead(call)).is_ok())
+            .await
+    }
+
+    async fn read_by<R: Send + 'static>(
         &self,
         read: impl FnOnce(&S) -> R + Send + 'static,
         send: impl FnOnce(ReadCall<S>) -> bool,
@@ -179,6 +233,70 @@ impl<S: StateMachine> Handle<S> {
         outcome.await.unwrap_or_else(|_| match self.lines.shared.stopped() {
             Some(cause) => Err(ReadError::Stopped { cause }),
             None => Err(ReadError::Interrupted),
+        })
+    }
+
+    /// Changes the membership, and answers with the one that is in force then (protocol 6.2). New voters catch up first, which
+    /// may take longer than a deadline: asked for again, the change goes on from where it is.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`], within the deadline.
+    pub async fn change(&self, change: Change) -> Result<Membership, ChangeError> {
+        match self.admin(AdminCall::Change(change)).await? {
+            AdminOutcome::Changed(membership) => Ok(membership),
+            AdminOutcome::ChangeRefused(refusal) => Err(refusal.into()),
+            AdminOutcome::NotLeader(hint) => {
+                Err(ChangeError::NotLeader { hint, reason: NotLeaderReason::NoLeader })
+            }
+            _ => Err(ChangeError::Unknown),
+        }
+    }
+
+    /// Hands the lead over to `to`, or to the voter that is nearest, and answers with who leads then (protocol 8.5).
+    ///
+    /// # Errors
+    ///
+    /// [`TransferError`], within the deadline.
+    pub async fn transfer(&self, to: Option<NodeId>) -> Result<NodeId, TransferError> {
+        match self.admin(AdminCall::Transfer(to)).await? {
+            AdminOutcome::Transferred(leader) => Ok(leader),
+            AdminOutcome::TransferRefused(refusal) => Err(refusal.into()),
+            AdminOutcome::NotLeader(hint) => {
+                Err(TransferError::NotLeader { hint, reason: NotLeaderReason::NoLeader })
+            }
+            _ => Err(TransferError::Unknown),
+        }
+    }
+
+    /// Lets the leader do what an operator asks for.
+    async fn admin(&self, call: AdminCall) -> Result<AdminOutcome, AdminError> {
+        let (reply, outcome) = oneshot::channel();
+        let mail = ProposerMail::Admin { call, patience: self.deadline, reply };
+        if self.lines.shared.is_draining() || self.lines.proposer.unbounded_send(mail).is_err() {
+            return Err(AdminError::Stopped(self.cause()));
+        }
+        match outcome.await {
+            Ok(outcome) => outcome,
+            // The role that knew is gone.
+            Err(_) => Ok(AdminOutcome::Unknown),
+        }
+    }
+
+    /// Takes a snapshot of what this node has applied, and cuts its log below (protocol 5). Answers with the last slot that
+    /// the snapshot covers. It is written beside the commits; the deadline does not bound it.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError`]; [`SnapshotError::Failed`] where the storage keeps no snapshots, as none does in this version.
+    pub async fn snapshot(&self) -> Result<Slot, SnapshotError> {
+        let (reply, outcome) = oneshot::channel();
+        if self.lines.learner.unbounded_send(LearnerMail::Snapshot(reply)).is_err() {
+            return Err(SnapshotError::Stopped { cause: self.cause() });
+        }
+        outcome.await.unwrap_or_else(|_| match self.lines.shared.stopped() {
+            Some(cause) => Err(SnapshotError::Stopped { cause }),
+            None => Err(SnapshotError::Interrupted),
         })
     }
 

@@ -8,12 +8,19 @@ mod config;
 pub(crate) mod credits;
 mod handle;
 mod outcome;
+mod session;
 pub(crate) mod shared;
+mod snapshot;
 mod state_machine;
 mod watch;
 
 pub use builder::{Builder, Host, Node};
 pub use config::{Config, ConfigError, ElectionKind};
 pub use handle::{Handle, LeadershipStream};
-pub use outcome::{Leadership, NotLeaderReason, ProposeError, ReadError, StartError, Status, StopCause};
+pub use outcome::{
+    ChangeError, Leadership, NotLeaderReason, ProposeError, ReadError, SnapshotError, StartError, Status,
+    StopCause, TransferError,
+};
+pub use session::{Session, SessionCall};
+pub use snapshot::{RestoreError, Snapshot, SnapshotReader};
 pub use state_machine::{Position, StateMachine};

@@ -1,6 +1,6 @@
 //! Outcomes: how every call ends.
 
-use crate::multi::{AbstainReason, Membership, ProposerState, Slot};
+use crate::multi::{AbstainReason, ChangeRefusal, Membership, ProposerState, Slot, TransferRefusal};
 use crate::node::ConfigError;
 use crate::paxos::{NodeId, ProposalId};
 use crate::storage::StorageError;
@@ -25,7 +25,7 @@ pub enum ProposeError {
     /// The deadline passed, or the part that knew is gone: the command may have been chosen, may still be, or never will.
     #[error("the outcome is unknown: the command may or may not be chosen")]
     Unknown {
-        /// Whether the same call may be made again without applying the command twice.
+        /// Whether the same call may be made again without applying the command twice: in a session, under the same serial.
         retry_is_safe: bool,
     },
     /// The encoded command does not fit a batch.
@@ -39,6 +39,17 @@ pub enum ProposeError {
     /// The command cannot be encoded, or the leader cannot decode it.
     #[error("the command cannot be encoded or decoded")]
     Malformed,
+    /// The session has expired, or never was; nothing was applied. What became of earlier calls in it is not known any
+    /// more: open a new one.
+    #[error("the session has expired")]
+    SessionExpired,
+    /// The client had said that it has the answer to this call of its session; nothing was applied (anew).
+    #[error("this call of the session was answered already")]
+    SerialAnswered,
+    /// More than [`SessionStamp::OPEN_MAX`](crate::multi::SessionStamp::OPEN_MAX) calls of the session would be open; nothing
+    /// was applied.
+    #[error("too many calls of the session are open")]
+    SerialTooFar,
     /// The node is stopped, or stopping.
     #[error("the node is stopped: {cause}")]
     Stopped {
@@ -78,8 +89,94 @@ pub enum ReadError {
     /// Too many calls are under way.
     #[error("too many calls are under way")]
     Busy,
+    /// The cluster has no leases, or this node's configuration does not vouch for its clock (7.4).
+    #[error("lease reads are off")]
+    NoLease,
     /// The part of the node that would have served it was rebuilt meanwhile: read again.
     #[error("the read was interrupted; read again")]
+    Interrupted,
+    /// The node is stopped, or stopping.
+    #[error("the node is stopped: {cause}")]
+    Stopped {
+        /// Why.
+        cause: StopCause,
+    },
+}
+
+/// Why the membership was not changed, or is not known to be.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// The leader refused; nothing but observers was added.
+    #[error("the change is refused: {0}")]
+    Refused(#[from] ChangeRefusal),
+    /// No leader was known in time; nothing was asked for.
+    #[error("no leader could be asked ({reason})")]
+    NotLeader {
+        /// Who may lead.
+        hint: Option<NodeId>,
+        /// Why not.
+        reason: NotLeaderReason,
+    },
+    /// The deadline passed, or the leader went: look at the membership. The same change may be asked for again; it goes on
+    /// from where it is.
+    #[error("it is not known how far the change has come; it may be asked for again")]
+    Unknown,
+    /// Too many calls are under way.
+    #[error("too many calls are under way")]
+    Busy,
+    /// The node is stopped, or stopping.
+    #[error("the node is stopped: {cause}")]
+    Stopped {
+        /// Why.
+        cause: StopCause,
+    },
+}
+
+/// Why the lead was not handed over, or is not known to be.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransferError {
+    /// The leader refused, and leads on.
+    #[error("the lead stays where it is: {0}")]
+    Refused(#[from] TransferRefusal),
+    /// No leader was known in time; nothing was asked for.
+    #[error("no leader could be asked ({reason})")]
+    NotLeader {
+        /// Who may lead.
+        hint: Option<NodeId>,
+        /// Why not.
+        reason: NotLeaderReason,
+    },
+    /// The deadline passed, or the leader went another way.
+    #[error("it is not known who leads")]
+    Unknown,
+    /// Too many calls are under way.
+    #[error("too many calls are under way")]
+    Busy,
+    /// The node is stopped, or stopping.
+    #[error("the node is stopped: {cause}")]
+    Stopped {
+        /// Why.
+        cause: StopCause,
+    },
+}
+
+/// Why no snapshot was taken.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// It cannot be written, or the state machine cannot write it. The node goes on.
+    #[error("the snapshot cannot be written: {0}")]
+    Failed(Arc<dyn std::error::Error + Send + Sync>),
+    /// Another one is being taken, installed or restored.
+    #[error("another snapshot is under way")]
+    InProgress,
+    /// The node holds no state machine.
+    #[error("a witness has no state")]
+    Witness,
+    /// The part of the node that took it was rebuilt meanwhile.
+    #[error("the snapshot was interrupted")]
     Interrupted,
     /// The node is stopped, or stopping.
     #[error("the node is stopped: {cause}")]
@@ -146,6 +243,9 @@ pub enum StopCause {
         /// One of them.
         peer: NodeId,
     },
+    /// The membership leaves this node out, and the others need it no more (6.5).
+    #[error("it was removed from the membership")]
+    Removed,
     /// The node may not vote any more, and says so.
     #[error("it may not vote any more: {0}")]
     Abstains(AbstainReason),

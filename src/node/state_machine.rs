@@ -1,5 +1,6 @@
 //! The state machine: what the chosen commands mean.
 
+use super::snapshot::{RestoreError, Snapshot, SnapshotReader};
 use crate::multi::Slot;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,8 +19,9 @@ pub struct Position {
 ///
 /// 1. **Deterministic.** The same commands at the same positions give the same state and the same replies on every node
 ///    and after every restart: no clock, no randomness, no iteration over a randomly seeded map in what it keeps or answers.
-/// 2. **Rebuilt.** The factory given to the node makes the state before the first command; a restarted node applies the
-///    whole log to a new one.
+/// 2. **Rebuilt.** The factory given to the node makes the state before the first command. A restarted node restores the
+///    newest snapshot into a new one and applies the log above it; what a snapshot holds is all that is left of the log
+///    below.
 /// 3. **Quick.** `apply` runs on the node's own thread; while it runs, the node does nothing else.
 pub trait StateMachine: Send + 'static {
     /// What clients propose.
@@ -29,4 +31,16 @@ pub trait StateMachine: Send + 'static {
 
     /// Runs the command chosen at `at`.
     fn apply(&mut self, at: Position, command: Self::Command) -> Self::Reply;
+
+    /// The state as it is now, to be written later on another thread while commands go on: make it cheaply. For a state that
+    /// can be cloned and serialized, `Snapshot::of(self.clone())`.
+    fn snapshot(&self) -> Snapshot;
+
+    /// Takes the state that [`StateMachine::snapshot`] wrote, on this node or another. Called on another thread, on a state
+    /// that the factory has just made and that takes the place of the present one only if this succeeds.
+    ///
+    /// # Errors
+    ///
+    /// If the bytes are no such state; the node then keeps the state that it had, and asks a peer.
+    fn restore(&mut self, snapshot: SnapshotReader<'_>) -> Result<(), RestoreError>;
 }

@@ -203,7 +203,7 @@ impl Place {
             (Some(_), Start::Restart) => {}
             (Some(node), Start::Bootstrap(membership))
                 if node.bootstrap.as_ref() == Some(membership)
-                    && node.log.formed().is_none()
+                    && !node.log.is_formed()
                     && node.log.promised().is_none() => {}
             (Some(_), Start::Bootstrap(_) | Start::Join) => return Err(StorageError::InUse { place }),
             (None, Start::Restart) => return Err(StorageError::Empty { place }),

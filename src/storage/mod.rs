@@ -23,6 +23,18 @@
 //!    fallback to an earlier state.
 //! 10. **Readable.** [`Storage::read`] gives the newest durable entry of each slot asked for, ascending, from the first
 //!     on, ending before the first gap, at `bytes_max`, or at the end; never an empty answer where the first slot is held.
+//! 11. **Cut.** [`Storage::trim`] may forget entries through the slot that it is told, and no other; it says through which
+//!     slot all are gone, which may be lower. What it recovers from then on is the fold of the facts it was told, of
+//!     [`Record::Trimmed`](crate::multi::Record), and of the groups that it kept. A crash at any point leaves all or nothing
+//!     of it to be seen.
+//! 12. **Snapshots.** One is written at a time, beside appends, and seen by nobody before it is sealed; `Ok` from
+//!     [`Storage::seal_snapshot`] means that it survives power loss, and that its length and checksum are those of its id. What
+//!     was written before a crash may be gone on with. A sealed one is kept at least until `trim` was told of a base with
+//!     another, newer one and yet another was sealed; it is never changed. A failure to write one ends that snapshot, and
+//!     nothing else: appends go on.
+//!     A storage need not have them: then its log is never cut, and grows.
+//! 13. **Scrubbed.** [`Storage::scrub`] reads on where it stood, about as much as it is told, and says what is damaged. It
+//!     repairs nothing and changes nothing.
 
 #[cfg(feature = "file-storage")]
 pub mod atomic_file;
@@ -41,8 +53,11 @@ pub use memory::MemoryStorage;
 #[cfg(feature = "file-storage")]
 pub use file::FileStorage;
 
-use crate::multi::{DiskId, Entry, Group, Incarnation, Log, Membership, Owner, Sequence, Slot};
+use crate::multi::{
+    DiskId, Entry, Group, Incarnation, Interval, Log, Membership, Owner, Record, Sequence, Slot, SnapshotId,
+};
 use async_trait::async_trait;
+use bytes::Bytes;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -78,6 +93,78 @@ pub trait Storage: Send + Sync + 'static {
     /// If the place cannot be read, or what is there fails its checksum.
     async fn read(&self, slots: Range<Slot>, bytes_max: usize) -> Result<Vec<(Slot, Entry)>, StorageError>;
 
+    /// Forgets entries through `through`, as far as that is cheap, and keeps `facts` in place of all else that was said with
+    /// them (clause 11). Returns the last slot through which every entry is gone. Not while an `append` is under way.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::append`].
+    async fn trim(&self, through: Slot, facts: Vec<Record>) -> Result<Slot, StorageError> {
+        drop((through, facts));
+        Ok(Slot::ZERO)
+    }
+
+    /// Begins to write a snapshot that was applied through `through`, in place of any other that is not sealed. With
+    /// `expected` it is one that a peer holds, and what is left of an earlier attempt at the same one is gone on with.
+    /// Returns how many bytes of its content are held already (clause 12).
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written; nothing else fails by it.
+    async fn begin_snapshot(&self, through: Slot, expected: Option<SnapshotId>) -> Result<u64, StorageError> {
+        let _ = (through, expected);
+        Err(StorageError::NoSnapshot)
+    }
+
+    /// Appends to the snapshot that was begun; `at` is how many bytes are held.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::begin_snapshot`]; [`StorageError::NoSnapshot`] if none was begun or `at` is another place.
+    async fn write_snapshot(&self, at: u64, bytes: Bytes) -> Result<(), StorageError> {
+        drop((at, bytes));
+        Err(StorageError::NoSnapshot)
+    }
+
+    /// Makes the snapshot that was begun durable, and says which it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::write_snapshot`]; [`StorageError::Corrupt`] if it is not the one that was expected, which is removed.
+    async fn seal_snapshot(&self) -> Result<SnapshotId, StorageError> {
+        Err(StorageError::NoSnapshot)
+    }
+
+    /// The content of a sealed snapshot from the byte `at` on, at most `bytes_max` of it; empty at its end.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::NoSnapshot`] if it is not held; [`StorageError::Corrupt`] if this part fails its checksum.
+    async fn read_snapshot(
+        &self,
+        snapshot: SnapshotId,
+        at: u64,
+        bytes_max: usize,
+    ) -> Result<Bytes, StorageError> {
+        let _ = (snapshot, at, bytes_max);
+        Err(StorageError::NoSnapshot)
+    }
+
+    /// Checks the next `bytes_max` bytes, about, of what is held (clause 13).
+    ///
+    /// # Errors
+    ///
+    /// If the place cannot be read at all.
+    async fn scrub(&self, bytes_max: usize) -> Result<Scrubbed, StorageError> {
+        let _ = bytes_max;
+        Ok(Scrubbed::default())
+    }
+
+    /// How many bytes the entries take that `trim` has not forgotten, about: the measure of when to take a snapshot.
+    fn log_bytes(&self) -> u64 {
+        0
+    }
+
     /// What `open` found damaged and how it judged it, in words for an operator; nothing by default.
     fn damage(&self) -> Vec<String> {
         Vec::new()
@@ -91,13 +178,27 @@ pub trait Storage: Send + Sync + 'static {
     async fn close(&self) -> Result<(), StorageError>;
 }
 
+/// What a scrub found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scrubbed {
+    /// How many bytes were checked; 0 when there is nothing to check.
+    pub bytes: u64,
+    /// The slots whose newest entry is damaged.
+    pub slots: Vec<Interval>,
+    /// Facts (a promise, a peer's start) are damaged where they were written: they have to be restated, by
+    /// [`Storage::trim`], before the next start.
+    pub facts: bool,
+    /// Snapshots that are damaged.
+    pub snapshots: Vec<SnapshotId>,
+}
+
 /// How a node is started, which the storage checks against what it finds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
     /// A first member of a new cluster: the place must be empty, or hold a bootstrap of the same membership that has not
     /// formed yet.
     Bootstrap(Membership),
-    /// An observer of a cluster that exists: the place must be empty.
+    /// A new node of a cluster that exists, or a witness: the place must be empty.
     Join,
     /// A node that was here before: the place must hold it.
     Restart,
@@ -182,6 +283,9 @@ pub enum StorageError {
         /// What was opened.
         place: String,
     },
+    /// The snapshot is not held, or not being written.
+    #[error("there is no such snapshot")]
+    NoSnapshot,
     /// It is not open, or closed already.
     #[error("the storage is not open")]
     NotOpen,

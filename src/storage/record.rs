@@ -30,6 +30,10 @@ pub(crate) enum Kind {
     PeerSeen = 6,
     PeerSequence = 7,
     Abstains = 8,
+    Based = 9,
+    Trimmed = 10,
+    Unknown = 11,
+    Forced = 12,
 }
 
 impl Kind {
@@ -43,6 +47,10 @@ impl Kind {
             Record::PeerSeen { .. } => Self::PeerSeen,
             Record::PeerSequence { .. } => Self::PeerSequence,
             Record::Abstains { .. } => Self::Abstains,
+            Record::Based { .. } => Self::Based,
+            Record::Trimmed { .. } => Self::Trimmed,
+            Record::Unknown { .. } => Self::Unknown,
+            Record::Forced { .. } => Self::Forced,
         }
     }
 
@@ -56,6 +64,10 @@ impl Kind {
             Self::PeerSeen,
             Self::PeerSequence,
             Self::Abstains,
+            Self::Based,
+            Self::Trimmed,
+            Self::Unknown,
+            Self::Forced,
         ];
         kinds.into_iter().find(|kind| *kind as u8 == number)
     }
@@ -67,7 +79,7 @@ impl Kind {
 
     /// Whether the record is a fact that nothing in later groups makes up for.
     pub(crate) fn is_fact(self) -> bool {
-        matches!(self, Self::Formed | Self::PeerSeen | Self::Abstains)
+        matches!(self, Self::Formed | Self::PeerSeen | Self::Abstains | Self::Based | Self::Forced)
     }
 }
 
@@ -118,7 +130,11 @@ pub(crate) fn encode(bytes: &mut Vec<u8>, group: GroupId, record: &Record) -> Re
         Record::Formed { .. }
         | Record::PeerSeen { .. }
         | Record::PeerSequence { .. }
-        | Record::Abstains { .. } => {
+        | Record::Abstains { .. }
+        | Record::Based { .. }
+        | Record::Trimmed { .. }
+        | Record::Unknown { .. }
+        | Record::Forced { .. } => {
             codec::encode_into(bytes, record).map_err(|_| MalformedRecord)?;
         }
     }
@@ -166,10 +182,23 @@ pub(crate) fn decode(bytes: &mut &[u8]) -> Result<(GroupId, Record), MalformedRe
         Kind::Watermark => {
             Record::Watermark { id: take_id(&mut content)?, through: take_slot(&mut content)? }
         }
-        Kind::Formed | Kind::PeerSeen | Kind::PeerSequence | Kind::Abstains => {
+        Kind::Formed
+        | Kind::PeerSeen
+        | Kind::PeerSequence
+        | Kind::Abstains
+        | Kind::Based
+        | Kind::Trimmed
+        | Kind::Unknown
+        | Kind::Forced => {
             let record: Record = codec::decode(std::mem::take(&mut content)).map_err(|_| MalformedRecord)?;
-            if let Record::Formed { membership, .. } = &record {
-                membership.check().map_err(|_| MalformedRecord)?;
+            let sound = match &record {
+                Record::Formed { membership, .. } => membership.check().is_ok(),
+                Record::Based { base } => base.memberships.is_well_formed(),
+                Record::Forced { memberships, .. } => memberships.is_well_formed(),
+                _ => true,
+            };
+            if !sound {
+                return Err(MalformedRecord);
             }
             record
         }
@@ -212,7 +241,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::multi::{AbstainReason, DiskId, Incarnation, Sequence};
+    use crate::multi::{
+        AbstainReason, Base, DiskId, Incarnation, Interval, Memberships, Sequence, SnapshotId,
+    };
     use std::collections::BTreeMap;
 
     fn records() -> Vec<Record> {
@@ -220,7 +251,14 @@ mod tests {
         let id = ProposalId::new(7, node);
         let membership = Membership::voters([(node, "a:1")]).unwrap();
         let slot = Slot::new(9);
+        let memberships = Memberships::bootstrap(membership.clone());
+        let disks = BTreeMap::from([(node, DiskId(4))]);
+        let snapshot = Some(SnapshotId { through: slot, bytes: 8, checksum: 3 });
         vec![
+            Record::Forced { epoch: 2, memberships: memberships.clone() },
+            Record::Based { base: Base { through: slot, memberships, disks, snapshot } },
+            Record::Trimmed { through: slot },
+            Record::Unknown { slots: vec![Interval::new(slot, Slot::MAX)] },
             Record::Promised { id },
             Record::Accepted { slot, id, value: Value::Noop },
             Record::Accepted { slot, id, value: Value::Batch(Bytes::from_static(b"batch")) },

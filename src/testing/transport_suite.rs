@@ -38,6 +38,12 @@ pub trait TransportHarness: Send {
     /// been dropped.
     async fn restart(&mut self, node: NodeId) -> Result<Arc<dyn Transport>, TransportHarnessError>;
 
+    /// Where the other nodes of the newest world know `node` to be, in the notation of the transport (clause 10). Empty, as
+    /// by default, if they know it otherwise.
+    fn address(&self, _node: NodeId) -> String {
+        String::new()
+    }
+
     /// The clock that the transports live by.
     fn timer(&self) -> Arc<dyn Timer>;
 

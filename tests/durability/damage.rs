@@ -72,7 +72,7 @@ fn a_flipped_byte_anywhere_is_detected_or_harmless() {
             let (log, abstains) = (recovered.log, storage.damage().contains(&Damage::InDoubt));
             assert_eq!(log.abstains().is_some(), abstains, "{what}");
             assert!(abstains || log.promised() >= truth.promised(), "{what}: the promise went down");
-            assert!(abstains || log.formed() == truth.formed(), "{what}: the cluster is not formed any more");
+            assert!(abstains || log.base() == truth.base(), "{what}: the cluster is not formed any more");
             let peer = NodeId::new(2);
             assert!(abstains || log.peer(peer).seen == truth.peer(peer).seen, "{what}: a peer was forgotten");
             assert!(log.chosen_through() <= truth.chosen_through(), "{what}: more is chosen than was");

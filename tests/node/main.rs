@@ -6,22 +6,27 @@ mod failing;
 mod faults;
 mod flooding;
 mod law;
+mod operating;
 mod proposing;
+mod services;
+mod sessions;
 mod starting;
 mod stopping;
 mod throughput;
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 use synod::multi::ProposerState;
 use synod::{
-    Builder, ClusterId, Config, Handle, Host, Membership, MemoryStorage, Node, NodeId, Position, StateMachine,
+    Builder, ClusterId, Config, Handle, Host, Membership, MemoryStorage, Node, NodeId, Position,
+    RestoreError, Snapshot, SnapshotReader, StateMachine,
 };
 use synod_channel::ChannelHub;
 
 /// All that was ever added, in order.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Ledger {
     applied: Vec<(Position, u64)>,
 }
@@ -43,6 +48,15 @@ impl StateMachine for Ledger {
     fn apply(&mut self, at: Position, (number, _): Entry) -> usize {
         self.applied.push((at, number));
         self.applied.len()
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot::of(self.clone())
+    }
+
+    fn restore(&mut self, mut snapshot: SnapshotReader<'_>) -> Result<(), RestoreError> {
+        *self = snapshot.decode()?;
+        Ok(())
     }
 }
 
@@ -168,6 +182,6 @@ impl Cluster {
 
     /// What a node has applied, once it has applied as much as the leader had.
     async fn numbers(&self, node: u64) -> Vec<u64> {
-        self.handle(node).read_from_leader(Ledger::numbers).await.unwrap()
+        self.handle(node).read(Ledger::numbers).await.unwrap()
     }
 }

@@ -20,7 +20,7 @@ fn a_command_is_applied_on_every_node_in_the_same_place() {
         let mut states = Vec::new();
         for node in 1..=3 {
             let handle = cluster.handle(node);
-            states.push(handle.read_from_leader(|ledger| ledger.applied.clone()).await.unwrap());
+            states.push(handle.read(|ledger| ledger.applied.clone()).await.unwrap());
         }
         assert_eq!(
             states[0].iter().map(|(_, number)| *number).collect::<Vec<_>>(),
@@ -65,7 +65,7 @@ fn a_read_from_the_leader_sees_every_command_answered_before_it() {
         let follower = cluster.handle(cluster.follower().await);
         for number in 1..=20 {
             leader.propose(entry(number)).await.unwrap();
-            let seen = follower.read_from_leader(|ledger| ledger.applied.len() as u64).await.unwrap();
+            let seen = follower.read(|ledger| ledger.applied.len() as u64).await.unwrap();
             assert_eq!(seen, number);
         }
     });
@@ -99,7 +99,7 @@ fn without_a_quorum_a_proposed_command_is_unknown_and_a_waiting_one_was_never_se
         let error = handle.propose(entry(2)).await.unwrap_err();
         let ProposeError::NotLeader { reason, .. } = error else { panic!("{error:?}") };
         assert_eq!(reason, NotLeaderReason::NoLeader);
-        let error = handle.read_from_leader(|_| ()).await.unwrap_err();
+        let error = handle.read(|_| ()).await.unwrap_err();
         assert!(matches!(error, ReadError::NoLeader { .. }), "{error:?}");
         handle.read_stale(|_| ()).await.expect("a stale read asks nobody");
     });
@@ -235,7 +235,7 @@ fn a_handle_works_from_a_plain_thread_without_a_runtime() {
     let caller = std::thread::spawn(move || {
         futures::executor::block_on(async {
             handle.propose(entry(7)).await.unwrap();
-            handle.read_from_leader(Ledger::numbers).await.unwrap()
+            handle.read(Ledger::numbers).await.unwrap()
         })
     });
     assert_eq!(caller.join().unwrap(), [7]);

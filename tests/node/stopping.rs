@@ -74,9 +74,7 @@ fn after_the_end_every_call_says_why() {
             matches!(handle.try_propose(entry(1)).await, Err(ProposeError::Stopped { cause }) if shut(&cause))
         );
         assert!(matches!(handle.read_stale(|_| ()).await, Err(ReadError::Stopped { cause }) if shut(&cause)));
-        assert!(
-            matches!(handle.read_from_leader(|_| ()).await, Err(ReadError::Stopped { cause }) if shut(&cause))
-        );
+        assert!(matches!(handle.read(|_| ()).await, Err(ReadError::Stopped { cause }) if shut(&cause)));
         assert!(matches!(handle.status().await, Err(cause) if shut(&cause)));
         assert!(matches!(handle.campaign().await, Err(cause) if shut(&cause)));
         assert!(shut(&handle.stopped().await));

@@ -1,11 +1,16 @@
 //! The checkers: agreement, promises, acknowledged writes, judged from the history.
 
 use std::collections::{BTreeMap, BTreeSet};
-use synod::multi::{BatchId, Membership, Message, Slot, Value};
+use synod::multi::{BatchId, Membership, Memberships, Message, Slot, Value};
 use synod::paxos::{NodeId, ProposalId};
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Checks {
+    /// Folded from what is chosen, in slot order, through `folded`.
+    memberships: Memberships,
+    folded: Slot,
+    /// The highest slot of which a client was told.
+    pub acknowledged_through: Slot,
     proposed: BTreeMap<(Slot, ProposalId), Value>,
     votes: BTreeMap<(Slot, ProposalId), BTreeSet<NodeId>>,
     pub chosen: BTreeMap<Slot, Value>,
@@ -16,13 +21,48 @@ pub struct Checks {
 }
 
 impl Checks {
+    pub fn new(membership: &Membership) -> Self {
+        Self {
+            memberships: Memberships::bootstrap(membership.clone()),
+            folded: Slot::ZERO,
+            acknowledged_through: Slot::ZERO,
+            proposed: BTreeMap::new(),
+            votes: BTreeMap::new(),
+            chosen: BTreeMap::new(),
+            promised: BTreeMap::new(),
+            applied: BTreeMap::new(),
+            acknowledged: BTreeSet::new(),
+        }
+    }
+
+    /// The voters of the newest membership that is chosen.
+    pub fn newest_members(&self) -> Vec<NodeId> {
+        self.memberships.newest().unwrap().voting().collect()
+    }
+
+    /// Folds what is chosen without a gap.
+    fn fold(&mut self) {
+        while let Some(value) = self.chosen.get(&self.folded.next()) {
+            self.folded = self.folded.next();
+            if let Value::Membership(membership) = value {
+                self.memberships.learn(self.folded, membership);
+            }
+        }
+    }
+
     /// A message leaves `from`.
-    pub fn sent(&mut self, from: NodeId, message: &Message, membership: &Membership) {
+    pub fn sent(&mut self, from: NodeId, message: &Message) {
         match message {
             Message::Accept { id, first, values, .. } => {
                 assert_eq!(id.node, from, "n{from} proposes under another node's id {id}");
                 let mut slot = *first;
                 for value in values {
+                    let alpha = self.memberships.newest().unwrap().alpha();
+                    assert!(
+                        slot <= self.folded.plus(alpha),
+                        "n{from} proposes at {slot}, {} is chosen (protocol 1.6)",
+                        self.folded
+                    );
                     let known = self.proposed.entry((slot, *id)).or_insert_with(|| value.clone());
                     assert_eq!(known, value, "two values under {id} at slot {slot} (protocol 2.1)");
                     slot = slot.next();
@@ -34,7 +74,7 @@ impl Checks {
                 for interval in slots {
                     let mut slot = interval.first;
                     while slot <= interval.last {
-                        self.voted(from, slot, *id, membership);
+                        self.voted(from, slot, *id);
                         slot = slot.next();
                     }
                 }
@@ -52,13 +92,15 @@ impl Checks {
         *known = id;
     }
 
-    fn voted(&mut self, node: NodeId, slot: Slot, id: ProposalId, membership: &Membership) {
+    fn voted(&mut self, node: NodeId, slot: Slot, id: ProposalId) {
+        let governing = self.memberships.governing(slot).unwrap();
         let votes = self.votes.entry((slot, id)).or_default();
         votes.insert(node);
-        if membership.is_phase2_quorum(votes) {
+        if governing.is_phase2_quorum(votes) {
             let value = self.proposed.get(&(slot, id)).expect("what is accepted was proposed");
             let known = self.chosen.entry(slot).or_insert_with(|| value.clone());
             assert_eq!(known, value, "two values are chosen at slot {slot}");
+            self.fold();
         }
     }
 

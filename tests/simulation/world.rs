@@ -8,9 +8,10 @@ use std::time::Duration;
 use synod::election::{Election, Timing};
 use synod::multi::node::Node;
 use synod::multi::{
-    Acceptor, AcceptorInput, Batch, BatchBuilder, BatchId, ClusterId, DiskId, Effect, Event as NodeEvent,
-    Identity, Jitter, Learner, Limits, Local, Membership, Message, Owner, Proposer, ProposerInput,
-    ProtocolRange, Role, Sequence, Slot, Time, Value,
+    Acceptor, AcceptorInput, AdminCall, AdminOutcome, Answer, Batch, BatchBuilder, BatchId, Change,
+    ClusterId, DiskId, Effect, Event as NodeEvent, Identity, Jitter, Learner, Limits, Local, Member,
+    MemberKind, Membership, Message, Owner, Proposer, ProposerInput, ProposerState, ProtocolRange, Role,
+    Sequence, Slot, Tag, Time, Value,
 };
 use synod::paxos::NodeId;
 
@@ -29,6 +30,9 @@ pub struct Faults {
     crashes: u64,
     unflushed_lost: u64,
     restarts: u64,
+    changes: u64,
+    transfers: u64,
+    reads: u64,
 }
 
 impl Faults {
@@ -42,9 +46,12 @@ impl Faults {
         self.crashes += other.crashes;
         self.unflushed_lost += other.unflushed_lost;
         self.restarts += other.restarts;
+        self.changes += other.changes;
+        self.transfers += other.transfers;
+        self.reads += other.reads;
     }
 
-    pub fn counts(&self) -> [(&'static str, u64); 9] {
+    pub fn counts(&self) -> [(&'static str, u64); 12] {
         [
             ("lost", self.lost),
             ("repeated", self.repeated),
@@ -55,6 +62,9 @@ impl Faults {
             ("crashed", self.crashes),
             ("lost unflushed writes", self.unflushed_lost),
             ("restarted", self.restarts),
+            ("changed the membership", self.changes),
+            ("handed the lead over", self.transfers),
+            ("read", self.reads),
         ]
     }
 }
@@ -78,6 +88,8 @@ struct Weather {
     crash_every: Option<Duration>,
     cut_every: Option<Duration>,
     propose_every: Duration,
+    /// How often an operator changes the membership, or hands the lead over.
+    operate_every: Option<Duration>,
     flush_max: Duration,
 }
 
@@ -91,9 +103,10 @@ impl Weather {
             (!random.draw().is_multiple_of(4)).then_some(every)
         };
         let (crash_every, cut_every) = (every(150, 1500), every(100, 1500));
+        let operate_every = every(100, 1200);
         let propose_every = Duration::from_millis(2 + random.draw() % 20);
         let flush_max = Duration::from_micros(100 + random.draw() % 20_000);
-        Self { lose, repeat, delay, crash_every, cut_every, propose_every, flush_max }
+        Self { lose, repeat, delay, crash_every, cut_every, propose_every, operate_every, flush_max }
     }
 }
 
@@ -105,6 +118,7 @@ enum Event {
     ReadBack { node: NodeId, life: u64, slots: std::ops::Range<Slot> },
     Connect { from: NodeId, to: NodeId },
     Propose,
+    Operate,
     Crash,
     Restart { node: NodeId },
     Cut,
@@ -142,7 +156,39 @@ struct Machine {
     deadlines: BTreeMap<Role, Time>,
     tickets: BTreeMap<u64, NodeId>,
     batches: u64,
+    /// It was left out by a membership and has been told that it may go.
+    removed: bool,
+    tickets_out: BTreeMap<u64, Ticket>,
+    next_ticket: u64,
 }
+
+impl Machine {
+    fn new(id: NodeId) -> Self {
+        Self {
+            disk: Disk::new(DiskId(id.get() * 1000)),
+            node: None,
+            life: 0,
+            waiting: Vec::new(),
+            deadlines: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            batches: 0,
+            removed: false,
+            tickets_out: BTreeMap::new(),
+            next_ticket: 0,
+        }
+    }
+}
+
+/// What a ticket was given for.
+enum Ticket {
+    /// A read, which must not miss what was acknowledged through this slot when it arrived.
+    Read(Slot),
+    Change,
+    Transfer,
+}
+
+/// Nodes that may join in one run.
+const JOINERS_MAX: u64 = 5;
 
 pub struct World {
     seed: u64,
@@ -170,22 +216,11 @@ impl World {
         let weather = Weather::draw(&mut random);
         let nodes = if random.draw().is_multiple_of(5) { 5 } else { 3 };
         let ids: Vec<NodeId> = (1..=nodes).map(NodeId::new).collect();
-        let membership = Membership::voters(ids.iter().map(|id| (*id, ""))).unwrap();
-        let machines = ids
-            .iter()
-            .map(|id| {
-                let machine = Machine {
-                    disk: Disk::new(DiskId(id.get() * 1000)),
-                    node: None,
-                    life: 0,
-                    waiting: Vec::new(),
-                    deadlines: BTreeMap::new(),
-                    tickets: BTreeMap::new(),
-                    batches: 0,
-                };
-                (*id, machine)
-            })
-            .collect();
+        let alpha = [1, 3, 64][usize::try_from(random.draw() % 3).unwrap()];
+        let membership =
+            Membership::voters(ids.iter().map(|id| (*id, ""))).unwrap().with_alpha(alpha).unwrap();
+        let checks = Checks::new(&membership);
+        let machines = ids.iter().map(|id| (*id, Machine::new(*id))).collect();
         let mut world = Self {
             seed,
             story,
@@ -200,7 +235,7 @@ impl World {
             links: BTreeSet::new(),
             cut: BTreeSet::new(),
             last_arrival: BTreeMap::new(),
-            checks: Checks::default(),
+            checks,
             faults: Faults::default(),
             trace: 0xcbf2_9ce4_8422_2325,
         };
@@ -209,6 +244,9 @@ impl World {
         }
         world.after(SAFETY_PHASE, Event::EndOfFaults);
         world.after(Duration::from_millis(1), Event::Propose);
+        if let Some(every) = world.weather.operate_every {
+            world.after(every, Event::Operate);
+        }
         if let Some(every) = world.weather.crash_every {
             world.after(every, Event::Crash);
         }
@@ -257,7 +295,8 @@ impl World {
     /// Ten new slots are chosen since the healing, and every node has applied all of them.
     fn is_served(&self, before: usize) -> bool {
         let target = Slot::new(before as u64 + 10);
-        self.machines.keys().all(|id| self.checks.applied_through(*id) >= target)
+        let members = self.checks.newest_members();
+        members.iter().all(|id| self.checks.applied_through(*id) >= target)
     }
 
     fn after(&mut self, delay: Duration, event: Event) {
@@ -281,7 +320,8 @@ impl World {
 
     fn pick(&mut self) -> NodeId {
         let count = self.machines.len() as u64;
-        NodeId::new(1 + self.random.draw() % count)
+        let nth = usize::try_from(self.random.draw() % count).unwrap();
+        *self.machines.keys().nth(nth).unwrap()
     }
 
     fn handle(&mut self, event: Event) {
@@ -298,6 +338,7 @@ impl World {
             Event::ReadBack { node, life, slots } => self.read_back(node, life, slots),
             Event::Connect { from, to } => self.connect(from, to),
             Event::Propose => self.propose(),
+            Event::Operate => self.operate(),
             Event::Crash => self.crash_one(),
             Event::Restart { node } => self.restart(node),
             Event::Cut => self.cut_one(),
@@ -326,7 +367,7 @@ impl World {
     }
 
     fn restart(&mut self, id: NodeId) {
-        if self.machines[&id].node.is_some() {
+        if self.machines[&id].node.is_some() || self.machines[&id].removed {
             return;
         }
         let nonce = self.random.draw();
@@ -341,7 +382,9 @@ impl World {
             format!("{id:?} starts, {:?} chosen through {:?}", log.promised(), log.chosen_through())
         });
         let identity = self.identity(id, sequence);
+        let bootstrap = self.membership.members().contains_key(&id).then(|| self.membership.clone());
         let limits = Limits {
+            change_patience: Duration::from_secs(2),
             cache_bytes_max: 2_000,
             catch_up_bytes_max: 1_000,
             frame_bytes_max: 2_000,
@@ -350,7 +393,7 @@ impl World {
         let seeds = [self.random.draw(), self.random.draw(), self.random.draw()];
         let node = Node::new(
             Proposer::new(id, limits.clone(), seeds[0]),
-            Acceptor::new(identity, Some(self.membership.clone()), sequence, log, limits.clone()),
+            Acceptor::new(identity, bootstrap, sequence, log, limits.clone()),
             Learner::new(id, limits, seeds[1]),
             Election::heartbeat(id, Timing::default(), seeds[2]),
         );
@@ -410,6 +453,13 @@ impl World {
                 machine.deadlines.insert(role, at);
                 let delay = at.since(self.now);
                 self.after(delay, Event::Wake { node: id, role, at, life });
+            }
+            Effect::Answer { ticket, answer } => self.answered(id, ticket, &answer),
+            Effect::Trim { .. } | Effect::Snapshot(_) => unreachable!("nobody asks for a snapshot here"),
+            Effect::Event(NodeEvent::Removed) => {
+                self.note(|| format!("{id:?} is removed"));
+                self.crash(id);
+                self.machines.get_mut(&id).unwrap().removed = true;
             }
             Effect::Event(event) => {
                 let bad = matches!(event, NodeEvent::Abstains { .. } | NodeEvent::FormationDiffers { .. });
@@ -481,7 +531,7 @@ impl World {
     // ------------------------------------------------------------ network
 
     fn send(&mut self, from: NodeId, to: NodeId, message: Message) {
-        self.checks.sent(from, &message, &self.membership);
+        self.checks.sent(from, &message);
         self.note(|| format!("{from:?} -> {to:?} {message:?}"));
         if to == from {
             self.with(from, |node, now, out| node.receive(now, from, message, out));
@@ -562,8 +612,104 @@ impl World {
 
     // ------------------------------------------------------------ clients
 
+    /// Somebody reads at every node that says it leads.
+    fn read(&mut self, id: NodeId) {
+        let acknowledged = self.checks.acknowledged_through;
+        self.ticket(id, Ticket::Read(acknowledged), |ticket| ProposerInput::Read { ticket, lease: false });
+    }
+
+    fn ticket(&mut self, id: NodeId, kind: Ticket, input: impl FnOnce(u64) -> ProposerInput) {
+        let machine = self.machines.get_mut(&id).unwrap();
+        machine.next_ticket += 1;
+        let ticket = machine.next_ticket;
+        machine.tickets_out.insert(ticket, kind);
+        let input = Local::Proposer(input(ticket));
+        self.with(id, |node, now, out| node.step(now, input, out));
+    }
+
+    fn answered(&mut self, id: NodeId, ticket: u64, answer: &Answer) {
+        self.note(|| format!("{id:?} answers {answer:?}"));
+        match (self.machines.get_mut(&id).unwrap().tickets_out.remove(&ticket), answer) {
+            (Some(Ticket::Read(acknowledged)), Answer::Readable(mark)) => {
+                assert!(
+                    *mark >= acknowledged,
+                    "n{id} serves a read at {mark}, {acknowledged} was acknowledged"
+                );
+                self.faults.reads += 1;
+            }
+            (Some(Ticket::Change), Answer::Admin(AdminOutcome::Changed(_))) => self.faults.changes += 1,
+            (Some(Ticket::Transfer), Answer::Admin(AdminOutcome::Transferred(_))) => {
+                self.faults.transfers += 1
+            }
+            _ => {}
+        }
+    }
+
+    /// An operator adds, removes or replaces a node, or hands the lead over, at every node that says it leads.
+    fn operate(&mut self) {
+        if !self.faulty {
+            return;
+        }
+        let leaders = self.leaders();
+        let members: Vec<NodeId> = self.checks.newest_members();
+        for id in leaders {
+            let victim = members[usize::try_from(self.random.draw()).unwrap_or(0) % members.len()];
+            let joined = self.machines.len() as u64 - self.membership.members().len() as u64;
+            let what = self.random.draw() % 4;
+            if what == 0 {
+                self.ticket(id, Ticket::Transfer, |ticket| ProposerInput::Admin {
+                    ticket,
+                    call: AdminCall::Transfer(None),
+                });
+                continue;
+            }
+            let change = match what {
+                1 if members.len() > 2 => Change::Remove { node: victim },
+                2 if joined < JOINERS_MAX => {
+                    let node = self.join();
+                    Change::Replace { lost: victim, node, address: String::new() }
+                }
+                _ if joined < JOINERS_MAX && members.len() < 6 => {
+                    let member = Member { kind: MemberKind::Voter, address: String::new() };
+                    Change::Add { node: self.join(), member }
+                }
+                _ if members.len() > 3 => Change::Remove { node: victim },
+                _ => continue,
+            };
+            self.note(|| format!("an operator asks {id:?} for {change:?}"));
+            self.ticket(id, Ticket::Change, |ticket| ProposerInput::Admin {
+                ticket,
+                call: AdminCall::Change(change),
+            });
+        }
+        let every = u64::try_from(self.weather.operate_every.unwrap().as_micros()).unwrap();
+        let next = self.micros(10_000, every * 2);
+        self.after(next, Event::Operate);
+    }
+
+    /// A new node joins, under an id that no other had.
+    fn join(&mut self) -> NodeId {
+        let id = NodeId::new(self.machines.len() as u64 + 1);
+        self.machines.insert(id, Machine::new(id));
+        self.restart(id);
+        id
+    }
+
+    fn leaders(&self) -> Vec<NodeId> {
+        let leads = |machine: &Machine| {
+            machine
+                .node
+                .as_ref()
+                .is_some_and(|node| matches!(node.proposer.state(), ProposerState::Leading { .. }))
+        };
+        self.machines.iter().filter(|(_, machine)| leads(machine)).map(|(id, _)| *id).collect()
+    }
+
     /// Somebody proposes at every node that says it leads.
     fn propose(&mut self) {
+        for id in self.leaders() {
+            self.read(id);
+        }
         for id in self.machines.keys().copied().collect::<Vec<_>>() {
             let machine = self.machines.get_mut(&id).unwrap();
             let room = machine.node.as_ref().is_some_and(|node| node.proposer.room() > 0);
@@ -572,7 +718,7 @@ impl World {
                 let counter = machine.disk.incarnations.len() as u64;
                 let batch = BatchId { node: id, incarnation: counter, serial: machine.batches };
                 let mut builder = BatchBuilder::new(batch);
-                builder.push(None, &self.seed.to_le_bytes());
+                builder.push(&Tag::Plain, &self.seed.to_le_bytes());
                 let input = Local::Proposer(ProposerInput::Propose { batch: builder.finish() });
                 self.with(id, |node, now, out| node.step(now, input, out));
             }
@@ -588,6 +734,7 @@ impl World {
             let incarnation = self.machines[&id].disk.incarnations.len() as u64;
             if batch.node == id && batch.incarnation == incarnation {
                 self.checks.acknowledged.insert(batch);
+                self.checks.acknowledged_through = self.checks.acknowledged_through.max(slot);
             }
         }
     }
@@ -620,6 +767,7 @@ impl World {
         machine.waiting.clear();
         machine.deadlines.clear();
         machine.tickets.clear();
+        machine.tickets_out.clear();
         self.note(|| format!("{id:?} crashes"));
         for peer in self.machines.keys().copied().collect::<Vec<_>>() {
             self.link_down(id, peer);

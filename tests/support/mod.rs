@@ -547,6 +547,7 @@ impl Cluster {
                     machine.deadlines.insert(role, at);
                 }
                 Effect::Event(event) => machine.events.push(event),
+                Effect::Trim { .. } | Effect::Snapshot(_) | Effect::Answer { .. } => {}
                 Effect::Admission { .. } | Effect::Local(_) => {}
             }
         }

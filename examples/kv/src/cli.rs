@@ -2,6 +2,8 @@
 
 use crate::client::{Client, ClientError};
 use crate::failure::{Failure, told};
+use crate::http::members::is_address;
+use crate::operator::{MemberCommand, Operator};
 use crate::{bench, demo, serve};
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
@@ -40,6 +42,9 @@ enum Command {
     /// Print a value.
     Get {
         key: String,
+        /// What the node has applied will do: served without asking anybody, and perhaps out of date.
+        #[arg(long)]
+        stale: bool,
         #[command(flatten)]
         at: At,
     },
@@ -67,6 +72,21 @@ enum Command {
         #[command(flatten)]
         at: At,
     },
+    /// Look at the members of the cluster, or change them.
+    #[command(subcommand)]
+    Member(MemberCommand),
+    /// Let a node take a snapshot, and cut its log below; prints the last slot that it covers.
+    Snapshot {
+        #[command(flatten)]
+        operator: Operator,
+    },
+    /// Hand the lead over; prints who leads then.
+    Transfer {
+        /// The node that shall lead; whoever is nearest, if it is left out.
+        id: Option<u64>,
+        #[command(flatten)]
+        operator: Operator,
+    },
     /// Measure: clients that put, each waiting for its answer before it goes on.
     Bench(bench::Options),
     /// Start a cluster, load a table, kill the leader, and count what was lost.
@@ -75,10 +95,10 @@ enum Command {
 
 /// Where the service is.
 #[derive(Debug, Args)]
-struct At {
+pub(crate) struct At {
     /// The HTTP address of any node.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8001")]
-    http: String,
+    pub(crate) http: String,
 }
 
 /// A node's id and where the others reach it: `ID=HOST:PORT`.
@@ -94,8 +114,9 @@ impl FromStr for Peer {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const FORM: &str = "a peer is ID=HOST:PORT, as in 1=127.0.0.1:7001";
         let (id, address) = text.split_once('=').ok_or(FORM)?;
-        let port = address.rsplit_once(':').ok_or(FORM)?.1;
-        port.parse::<u16>().map_err(|_| FORM)?;
+        if !is_address(address) {
+            return Err(FORM);
+        }
         Ok(Self { id: NodeId::new(id.parse().map_err(|_| FORM)?), address: address.into() })
     }
 }
@@ -129,8 +150,8 @@ impl Cli {
                 let answer = client.put(&at.http, &key, value.into(), if_match.as_deref(), if_absent).await?;
                 say(answer.version.unwrap_or_default());
             }
-            Command::Get { key, at } => {
-                let answer = client.get(&at.http, &key).await?;
+            Command::Get { key, stale, at } => {
+                let answer = client.get(&at.http, &key, stale).await?;
                 // Bytes as they are: a value need not be text. A reader that went away needs none.
                 let _ = std::io::stdout().write_all(&answer.body);
             }
@@ -146,6 +167,9 @@ impl Cli {
                 let answer = client.status(&at.http).await?;
                 say(serde_json::to_string_pretty(&answer).map_err(|error| Failure::Failed(told(&error)))?);
             }
+            Command::Member(command) => command.run(&client).await?,
+            Command::Snapshot { operator } => operator.snapshot(&client).await?,
+            Command::Transfer { id, operator } => operator.transfer(&client, id).await?,
         }
         Ok(())
     }
@@ -167,9 +191,10 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let text = told(&error);
         match error {
-            // Absent, or changed meanwhile: an answer like any other, and none that calls for another request.
+            // Absent, changed or taken meanwhile: an answer like any other, and none that calls for another request.
             ClientError::Refused {
-                status: StatusCode::NOT_FOUND | StatusCode::PRECONDITION_FAILED, ..
+                status: StatusCode::NOT_FOUND | StatusCode::PRECONDITION_FAILED | StatusCode::CONFLICT,
+                ..
             } => Self::Failed(text),
             ClientError::Refused { status, .. } if status.is_client_error() => Self::Refused(text),
             _ => Self::Failed(text),

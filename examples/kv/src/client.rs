@@ -1,6 +1,8 @@
 //! The client: calls a node over connections that it keeps open.
 
-use crate::http::StatusBody;
+use crate::http::members::{ChangeBody, MembersBody};
+use crate::http::operators::{LeaderBody, SnapshotBody, TransferBody};
+use crate::http::status::StatusBody;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::header::{ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
@@ -8,10 +10,14 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::time::Duration;
 
-/// Longer than a node takes for any call, so that its answer is heard.
+/// Longer than a node takes for a client's call, so that its answer is heard.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// The same for an operator's call, for which a state may have to be written or fetched.
+const OPERATOR_DEADLINE: Duration = Duration::from_secs(70);
 
 /// All but the characters that RFC 3986 never wants encoded.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -43,8 +49,8 @@ pub(crate) enum ClientError {
     #[error("{node} does not answer")]
     Connection { node: String, source: Box<dyn std::error::Error + Send + Sync> },
     /// The node took too long.
-    #[error("{node} does not answer within {DEADLINE:?}")]
-    Deadline { node: String },
+    #[error("{node} does not answer within {deadline:?}")]
+    Deadline { node: String, deadline: Duration },
     /// Whatever is at the address, it is no node.
     #[error("{node} does not speak this protocol")]
     Answer { node: String, source: serde_json::Error },
@@ -87,9 +93,10 @@ impl Client {
         self.send(Method::PUT, node, &entry(key), conditions, value).await
     }
 
-    /// The value under `key`.
-    pub(crate) async fn get(&self, node: &str, key: &str) -> Result<Answer, ClientError> {
-        self.send(Method::GET, node, &entry(key), [], Bytes::new()).await
+    /// The value under `key`; a `stale` one is what `node` has applied.
+    pub(crate) async fn get(&self, node: &str, key: &str, stale: bool) -> Result<Answer, ClientError> {
+        let path = format!("{}{}", entry(key), if stale { "?stale=true" } else { "" });
+        self.send(Method::GET, node, &path, [], Bytes::new()).await
     }
 
     /// Forgets `key`.
@@ -111,8 +118,39 @@ impl Client {
     /// What `node` knows of itself.
     pub(crate) async fn status(&self, node: &str) -> Result<StatusBody, ClientError> {
         let answer = self.send(Method::GET, node, "/status", [], Bytes::new()).await?;
-        serde_json::from_slice(&answer.body)
-            .map_err(|source| ClientError::Answer { node: node.into(), source })
+        read(node, &answer)
+    }
+
+    /// The members as `node` knows them.
+    pub(crate) async fn members(&self, node: &str) -> Result<MembersBody, ClientError> {
+        let answer = self.send(Method::GET, node, "/members", [], Bytes::new()).await?;
+        read(node, &answer)
+    }
+
+    /// Changes the members; gives those in force then.
+    pub(crate) async fn change(&self, node: &str, change: &ChangeBody) -> Result<MembersBody, ClientError> {
+        self.operate(node, "/members", change).await
+    }
+
+    /// Hands the lead over.
+    pub(crate) async fn transfer(&self, node: &str, to: Option<u64>) -> Result<LeaderBody, ClientError> {
+        self.operate(node, "/transfer", &TransferBody { to }).await
+    }
+
+    /// Takes a snapshot on `node`.
+    pub(crate) async fn snapshot(&self, node: &str) -> Result<SnapshotBody, ClientError> {
+        self.operate(node, "/snapshot", &serde_json::json!({})).await
+    }
+
+    async fn operate<T: DeserializeOwned>(
+        &self,
+        node: &str,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::json!(body).to_string();
+        let answer = self.send_within(OPERATOR_DEADLINE, Method::POST, node, path, [], body.into()).await?;
+        read(node, &answer)
     }
 
     /// Goes well while `node` can serve.
@@ -128,6 +166,18 @@ impl Client {
         headers: [(HeaderName, Option<&str>); N],
         body: Bytes,
     ) -> Result<Answer, ClientError> {
+        self.send_within(DEADLINE, method, node, path, headers, body).await
+    }
+
+    async fn send_within<const N: usize>(
+        &self,
+        deadline: Duration,
+        method: Method,
+        node: &str,
+        path: &str,
+        headers: [(HeaderName, Option<&str>); N],
+        body: Bytes,
+    ) -> Result<Answer, ClientError> {
         let mut request = Request::builder().method(method).uri(format!("http://{node}{path}"));
         for (name, value) in headers {
             if let Some(value) = value {
@@ -137,9 +187,9 @@ impl Client {
         let request = request
             .body(Full::new(body))
             .map_err(|source| ClientError::Address { node: node.into(), source })?;
-        tokio::time::timeout(DEADLINE, self.exchange(node, request))
+        tokio::time::timeout(deadline, self.exchange(node, request))
             .await
-            .unwrap_or_else(|_| Err(ClientError::Deadline { node: node.into() }))
+            .unwrap_or_else(|_| Err(ClientError::Deadline { node: node.into(), deadline }))
     }
 
     async fn exchange(&self, node: &str, request: Request<Full<Bytes>>) -> Result<Answer, ClientError> {
@@ -158,6 +208,10 @@ impl Client {
             head.headers.get(ETAG).and_then(|tag| tag.to_str().ok()).map(|tag| tag.trim_matches('"').into());
         Ok(Answer { version, body })
     }
+}
+
+fn read<T: DeserializeOwned>(node: &str, answer: &Answer) -> Result<T, ClientError> {
+    serde_json::from_slice(&answer.body).map_err(|source| ClientError::Answer { node: node.into(), source })
 }
 
 fn entry(key: &str) -> String {

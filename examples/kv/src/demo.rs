@@ -235,7 +235,7 @@ async fn get_until_answered(
     key: &str,
 ) -> Result<Option<Bytes>, ClientError> {
     loop {
-        match client.get(&nodes[turn % nodes.len()], key).await {
+        match client.get(&nodes[turn % nodes.len()], key, false).await {
             Ok(answer) => return Ok(Some(answer.body)),
             Err(ClientError::Refused { status: StatusCode::NOT_FOUND, .. }) => return Ok(None),
             Err(error) if error.may_pass() => sleep(PAUSE).await,

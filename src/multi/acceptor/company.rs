@@ -4,18 +4,21 @@
 //! in. V3 a node that a peer proves stale votes no more.
 
 use super::{Acceptor, STRANGERS_MAX};
-use crate::multi::effect::{Briefing, Effect, ElectionInput, Event, Local, ProposerInput, Refusal};
+use crate::multi::effect::{
+    Briefing, Effect, ElectionInput, Event, LearnerInput, Local, ProposerInput, Refusal,
+};
 use crate::multi::formation::{Formation, Heard};
 use crate::multi::identity::{DiskId, Identity};
-use crate::multi::membership::Membership;
+use crate::multi::membership::{Membership, Memberships};
 use crate::multi::message::Message;
 use crate::multi::record::{AbstainReason, Record, Sequence};
-use crate::multi::slot::Time;
+use crate::multi::slot::{Slot, Time};
 use crate::paxos::NodeId;
 
 impl Acceptor {
     pub(super) fn start(&mut self, now: Time, out: &mut Vec<Effect>) {
         self.brief(out);
+        self.cut(out);
         if let Some(record) = self.formation.as_ref().and_then(Formation::complete) {
             self.formed(record, out);
         }
@@ -24,12 +27,13 @@ impl Acceptor {
 
     pub(super) fn brief(&self, out: &mut Vec<Effect>) {
         let briefing = Briefing {
-            memberships: self.log.memberships(),
+            memberships: self.log.memberships().cloned(),
             chosen_through: self.log.chosen_through(),
             promised: self.log.promised(),
             votes: self.votes(),
         };
         out.push(Effect::Local(Local::Proposer(ProposerInput::Briefing(briefing.clone()))));
+        out.push(Effect::Local(Local::Learner(LearnerInput::Briefing(briefing.clone()))));
         out.push(Effect::Local(Local::Election(ElectionInput::Briefing(briefing))));
     }
 
@@ -51,16 +55,20 @@ impl Acceptor {
         out: &mut Vec<Effect>,
     ) {
         let mine = self.identity.disk;
-        if let Some((formed, disks)) = self.log.formed() {
-            let Some(known) = disks.get(&from) else { return };
-            let message = if *known != disk {
-                Message::AlreadyFormed { disk: *known }
-            } else if yours == Some(mine) && membership == formed {
-                return;
-            } else {
-                Message::Form { membership: formed.clone(), disk: mine, yours: Some(disk) }
-            };
-            out.push(self.answer(from, message));
+        if let Some(base) = self.log.base() {
+            let Some(known) = self.log.formed_disk(from) else { return };
+            let first = base.memberships.governing(Slot::FIRST);
+            if known != disk {
+                out.push(self.answer(from, Message::AlreadyFormed { disk: known }));
+            } else if yours != Some(mine) || first != Some(membership) {
+                match first.cloned() {
+                    Some(first) => {
+                        let message = Message::Form { membership: first, disk: mine, yours: Some(disk) };
+                        out.push(self.answer(from, message));
+                    }
+                    None => self.send_base(from, out),
+                }
+            }
             return;
         }
         let Some(formation) = &mut self.formation else { return };
@@ -104,24 +112,26 @@ impl Acceptor {
 
     pub(super) fn judge(&self, identity: &Identity) -> Result<(), Refusal> {
         let node = identity.node();
-        let Some(incarnation) = identity.incarnation() else { return Err(Refusal::OtherDisk) };
+        let Some(incarnation) = identity.incarnation() else { return Err(Refusal::Unavailable) };
         if identity.incarnations.len() > Identity::INCARNATIONS_MAX {
-            return Err(Refusal::OtherDisk);
+            return Err(Refusal::Unavailable);
         }
         let known = self.log.peer(node);
-        let formed_disk = self.log.formed().and_then(|(_, disks)| disks.get(&node).copied());
+        let formed_disk = self.log.formed_disk(node);
         if formed_disk.is_some_and(|disk| disk != identity.disk) {
             return Err(Refusal::OtherDisk);
         }
         let Some((disk, seen)) = known.seen else {
-            let members = self.log.formed().map_or(0, |(_, disks)| disks.len());
+            let newest = self.log.memberships().and_then(Memberships::newest);
+            let members = newest.map_or(0, |newest| newest.members().len());
             let full = self.log.peers_seen() >= members + STRANGERS_MAX;
-            let member = self.formation.is_some() || formed_disk.is_some();
+            let is_named = newest.is_some_and(|newest| newest.members().contains_key(&node));
+            let member = self.formation.is_some() || formed_disk.is_some() || is_named;
             return if full && !member { Err(Refusal::Unavailable) } else { Ok(()) };
         };
         if disk != identity.disk {
             // Until the cluster has formed nobody has voted, so a directory may be made anew.
-            return if self.log.formed().is_some() { Err(Refusal::OtherDisk) } else { Ok(()) };
+            return if self.log.is_formed() { Err(Refusal::OtherDisk) } else { Ok(()) };
         }
         if !identity.incarnations.contains(&seen) {
             return Err(Refusal::StaleIncarnation { known: seen });
@@ -151,7 +161,7 @@ impl Acceptor {
                 self.abstain(AbstainReason::StaleIncarnation, out);
             }
             Refusal::OtherDisk => self.abstain(AbstainReason::AlreadyFormed, out),
-            Refusal::WrongCluster if self.log.formed().is_none() => {
+            Refusal::WrongCluster if !self.log.is_formed() => {
                 // One that joins and has met nobody yet asked the wrong cluster.
                 let outvoted = match &mut self.formation {
                     Some(formation) => formation.differs(peer),

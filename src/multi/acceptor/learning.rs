@@ -38,6 +38,10 @@ impl Acceptor {
 
     /// Values that the learner fetched: written before `chosen_through` covers them (4.1).
     pub(super) fn on_store(&mut self, first: Slot, values: Vec<Value>, out: &mut Vec<Effect>) {
+        if !self.log.is_formed() {
+            // Without the first membership nobody could tell which one governs what.
+            return;
+        }
         let mut records = Vec::with_capacity(values.len());
         let mut next = self.log.chosen_through().next();
         let mut slot = first;
@@ -69,13 +73,28 @@ impl Acceptor {
         self.read(from, bytes_max, Some(to), out);
     }
 
+    /// The own learner wants what is next. A snapshot is quicker than the entries below it, and may be all that is left.
     pub(super) fn on_replay(&mut self, from: Slot, out: &mut Vec<Effect>) {
+        if let Some(base) = self.log.base()
+            && from <= base.through
+            && (base.snapshot.is_some() || from <= self.log.trimmed_through())
+        {
+            out.push(Effect::Local(Local::Learner(LearnerInput::Begin { base: base.clone() })));
+            return;
+        }
         self.read(from, self.limits.catch_up_bytes_max, None, out);
     }
 
     /// Answers from memory, or queues a read of durable entries; one runs at a time.
     pub(super) fn read(&mut self, from: Slot, bytes_max: usize, to: Option<NodeId>, out: &mut Vec<Effect>) {
         let through = self.log.chosen_through();
+        let gone = self.log.trimmed_through();
+        if from <= gone
+            && let Some(to) = to
+        {
+            self.send_base(to, out);
+            return;
+        }
         let read = Read { from, bytes_max, to, through, after: self.sequence };
         if from > through || self.log.entry(from).is_some() {
             self.answer_read(read, Vec::new(), out);
@@ -131,6 +150,9 @@ impl Acceptor {
             next = next.next();
         }
         match read.to {
+            None if values.is_empty() && read.from <= read.through => {
+                out.push(Effect::Local(Local::Learner(LearnerInput::Unreadable { from: read.from })));
+            }
             None => {
                 let learned = LearnerInput::Learned { values, chosen_through, replay: true };
                 out.push(Effect::Local(Local::Learner(learned)));

@@ -1,7 +1,8 @@
 //! The acceptor: the memory of the log.
 //!
 //! In: `Prepare`, `Accept`, `Heartbeat`, `CatchUp`, `Form`; peers that show themselves; values that the learner fetched.
-//! Out: `Promise`, `Accepted`, `Nack`, `Chosen`; what is newly learned, to the learner and the proposer.
+//! Out: `Promise`, `Accepted`, `Confirmed`, `Nack`, `Chosen`, `Base`; what is newly learned, to the learner and the
+//! proposer.
 //! Durable: the [`Log`], record by record, before any answer that rests on it leaves (protocol 1.2).
 //! Invariants: A1 `promised` never goes down. A2 nothing is accepted under an id below `promised`. A3 one value per id
 //! and slot. A4 at or below `chosen_through` nothing is accepted and nothing is reported as open (1.5, 2.2).
@@ -9,6 +10,8 @@
 
 mod company;
 mod learning;
+mod lease;
+mod trimming;
 
 use crate::multi::effect::{AcceptorInput, Effect, ElectionInput, LearnerInput, Local, ProposerInput};
 use crate::multi::formation::Formation;
@@ -20,7 +23,9 @@ use crate::multi::message::{Message, Page};
 use crate::multi::record::{AbstainReason, Record, Sequence, Value};
 use crate::multi::slot::{Interval, Slot, Time, intervals};
 use crate::paxos::{NodeId, ProposalId};
+use lease::Lease;
 use std::collections::VecDeque;
+use trimming::Trimming;
 
 /// Requests for entries that may wait for the disk; one more is dropped, and asked again by its sender.
 const READS_MAX: usize = 32;
@@ -44,6 +49,15 @@ pub struct Acceptor {
     reads: VecDeque<Read>,
     /// The storage is at work on the first of `reads`.
     reading: bool,
+    /// How far the log had learned at each write that is not durable yet, and at the last durable one.
+    learned_at: VecDeque<(Sequence, Slot)>,
+    durable_through: Slot,
+    trimming: Trimming,
+    /// The highest that a leader said a set durably holds that no later leader can miss (4.3, 6.5).
+    held_through: Slot,
+    lease: Lease,
+    /// Said once.
+    removed: bool,
 }
 
 /// Why entries are being read back.
@@ -70,7 +84,8 @@ impl Acceptor {
         limits: Limits,
     ) -> Self {
         log.set_cache(limits.cache_bytes_max);
-        let forming = bootstrap.filter(|_| log.formed().is_none());
+        let durable_through = log.chosen_through();
+        let forming = bootstrap.filter(|_| !log.is_formed());
         let formation = forming.map(|membership| Formation::new(identity.node(), identity.disk, membership));
         Self {
             identity,
@@ -82,7 +97,20 @@ impl Acceptor {
             formation,
             reads: VecDeque::new(),
             reading: false,
+            learned_at: VecDeque::new(),
+            durable_through,
+            trimming: Trimming::default(),
+            held_through: Slot::ZERO,
+            lease: Lease::default(),
+            removed: false,
         }
+    }
+
+    /// Holds no state machine: its log is cut without a snapshot, once enough full nodes hold what it forgets (4.3).
+    #[must_use]
+    pub fn witness(mut self) -> Self {
+        self.trimming.witness = true;
+        self
     }
 
     /// This node.
@@ -97,34 +125,44 @@ impl Acceptor {
 
     /// Takes one input.
     pub fn step(&mut self, now: Time, input: AcceptorInput, out: &mut Vec<Effect>) {
+        self.begin_lease(now);
         match input {
             AcceptorInput::Start => self.start(now, out),
-            AcceptorInput::Message { from, message } => self.on_message(from, message, out),
-            AcceptorInput::Persisted { sequence } => {
-                self.durable = self.durable.max(sequence);
-                self.ask_storage(out);
-            }
+            AcceptorInput::Message { from, message } => self.on_message(now, from, message, out),
+            AcceptorInput::Persisted { sequence } => self.on_persisted(sequence, out),
             AcceptorInput::ReadBack { entries } => self.on_read_back(entries, out),
             AcceptorInput::Store { first, values } => self.on_store(first, values, out),
             AcceptorInput::Replay { from } => self.on_replay(from, out),
             AcceptorInput::Admit { ticket, identity } => self.on_admit(ticket, &identity, out),
             AcceptorInput::Votes { sequences } => self.on_votes(sequences),
             AcceptorInput::Refused { peer, refusal } => self.on_refused(peer, &refusal, out),
-            AcceptorInput::Candidate { id, to } => self.on_candidate(id, to, out),
+            AcceptorInput::Candidate { id, to } => self.on_candidate(now, id, to, out),
+            AcceptorInput::SnapshotTaken { snapshot } => self.on_snapshot_taken(snapshot, out),
+            AcceptorInput::Install { base } => self.on_install(base, out),
+            AcceptorInput::Trimmed { through } => self.on_trimmed(through, out),
+            AcceptorInput::Damaged { slots } => self.on_damaged(&slots, out),
             AcceptorInput::Wake => self.ask_to_form(now, out),
         }
     }
 
-    fn on_message(&mut self, from: NodeId, message: Message, out: &mut Vec<Effect>) {
+    fn on_message(&mut self, now: Time, from: NodeId, message: Message, out: &mut Vec<Effect>) {
         match message {
-            Message::Prepare { id, from: first } => self.on_prepare(from, id, first, out),
+            Message::Prepare { id, from: first } => self.on_prepare(now, from, id, first, out),
             Message::Accept { id, first, values, watermark } => {
                 self.on_accept(from, id, first, values, watermark, out);
             }
-            Message::Heartbeat { id, watermark, pulse } => self.on_heartbeat(from, id, watermark, pulse, out),
+            Message::Heartbeat { id, watermark, held_through, pulse, lease } => {
+                let leads = self.on_heartbeat(from, id, watermark, pulse, out);
+                if leads {
+                    self.on_held(held_through, out);
+                    self.grant(now, id, lease);
+                }
+            }
+            Message::Confirm { id, nonce } => self.on_confirm(from, id, nonce, out),
             Message::CatchUp { from: first, bytes_max } => {
                 self.on_catch_up(from, first, bytes_max as usize, out)
             }
+            Message::AskBase { above } => self.on_ask_base(from, above, out),
             Message::Form { membership, disk, yours } => self.on_form(from, &membership, disk, yours, out),
             Message::AlreadyFormed { disk } if disk != self.identity.disk => {
                 self.abstain(AbstainReason::AlreadyFormed, out);
@@ -135,7 +173,7 @@ impl Acceptor {
 
     /// Whether this node may vote: its cluster has formed, and it can prove what it promised.
     fn votes(&self) -> bool {
-        self.log.formed().is_some() && self.log.abstains().is_none()
+        self.log.is_formed() && self.log.abstains().is_none()
     }
 
     // ---------------------------------------------------------------- phase 1
@@ -143,11 +181,8 @@ impl Acceptor {
     /// Phase 1b: promises `id` and reports, page by page, what was accepted above `chosen_through`.
     ///
     /// A repeat gets the same answer again. *Paxos Made Simple*, section 2.2, P1a; section 3 for all slots at once.
-    fn on_prepare(&mut self, from: NodeId, id: ProposalId, first: Slot, out: &mut Vec<Effect>) {
-        if !self.votes() {
-            return;
-        }
-        if self.refuses(from, id, out) {
+    fn on_prepare(&mut self, now: Time, from: NodeId, id: ProposalId, first: Slot, out: &mut Vec<Effect>) {
+        if !self.votes() || self.refuses(from, id, out) || self.is_leased_to_another(now, from, id, out) {
             return;
         }
         self.promise(id, out);
@@ -155,8 +190,11 @@ impl Acceptor {
     }
 
     /// The node's own proposer campaigns: its own promise first, durably, then the others' (1.3).
-    fn on_candidate(&mut self, id: ProposalId, to: Vec<NodeId>, out: &mut Vec<Effect>) {
+    fn on_candidate(&mut self, now: Time, id: ProposalId, to: Vec<NodeId>, out: &mut Vec<Effect>) {
         let me = self.node();
+        if self.votes() && self.log.promised() < Some(id) && self.is_leased_to_another(now, me, id, out) {
+            return;
+        }
         if !self.votes() || self.log.promised() >= Some(id) {
             let promised = self.log.promised().unwrap_or(id);
             out.push(self.answer(me, Message::Nack { asked: id, promised }));
@@ -283,7 +321,8 @@ impl Acceptor {
         }
     }
 
-    /// A leader is alive; a voter that promised higher says so (8.2), and one that votes no more is no contact.
+    /// A leader is alive; a voter that promised higher says so (8.2), and one that votes no more is no contact. Returns
+    /// whether the leader is followed.
     fn on_heartbeat(
         &mut self,
         from: NodeId,
@@ -291,22 +330,30 @@ impl Acceptor {
         watermark: Slot,
         pulse: u64,
         out: &mut Vec<Effect>,
-    ) {
+    ) -> bool {
         if self.refuses(from, id, out) {
-            return;
+            return false;
         }
         if self.log.promised() < Some(id) {
             out.push(Effect::Local(Local::Proposer(ProposerInput::Saw { id })));
         }
         out.push(Effect::Local(Local::Election(ElectionInput::Heard { id })));
         self.on_watermark(from, id, watermark, out);
-        let chosen_through = self.log.chosen_through();
-        if self.log.abstains().is_none() {
-            let message = Message::HeartbeatAck { id, pulse, chosen_through };
+        if self.votes() {
+            let message = Message::HeartbeatAck { id, pulse, durable_through: self.durable_through };
             out.push(Effect::Send { to: from, message, after: None });
         }
         if !self.unwritten.is_empty() {
             self.write(Vec::new(), out);
+        }
+        true
+    }
+
+    /// Whether the leader under `id` still is the last one that was promised anything, promises that are not durable yet
+    /// included (7.2).
+    fn on_confirm(&mut self, from: NodeId, id: ProposalId, nonce: u64, out: &mut Vec<Effect>) {
+        if self.votes() && !self.refuses(from, id, out) && self.log.promised() == Some(id) {
+            out.push(self.answer(from, Message::Confirmed { id, nonce }));
         }
     }
 
@@ -331,6 +378,7 @@ impl Acceptor {
         }
         group.extend(records);
         self.sequence = self.sequence.next();
+        self.learned_at.push_back((self.sequence, self.log.chosen_through()));
         out.push(Effect::Persist { sequence: self.sequence, records: group });
         self.tell_learned(learned, out);
     }
@@ -362,12 +410,32 @@ impl Acceptor {
         }
     }
 
+    fn on_persisted(&mut self, sequence: Sequence, out: &mut Vec<Effect>) {
+        self.durable = self.durable.max(sequence);
+        while let Some((_, through)) = self.learned_at.front().copied().filter(|(at, _)| *at <= self.durable)
+        {
+            self.durable_through = through;
+            self.learned_at.pop_front();
+        }
+        self.based(out);
+        self.ask_storage(out);
+    }
+
     fn tell_learned(&self, values: Vec<(Slot, Value)>, out: &mut Vec<Effect>) {
         if !values.is_empty() {
             let chosen_through = self.log.chosen_through();
+            let changes: Vec<(Slot, Membership)> = values
+                .iter()
+                .filter_map(|(slot, value)| match value {
+                    Value::Membership(membership) => Some((*slot, membership.clone())),
+                    _ => None,
+                })
+                .collect();
             out.push(Effect::Local(Local::Proposer(ProposerInput::Learned { values: values.clone() })));
+            let first = values.first().map(|(slot, _)| *slot).unwrap_or_default();
             let learned = LearnerInput::Learned { values, chosen_through, replay: false };
             out.push(Effect::Local(Local::Learner(learned)));
+            self.tell_changes(first, changes, out);
         }
     }
 

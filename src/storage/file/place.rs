@@ -170,7 +170,7 @@ fn check(
         Start::Bootstrap(membership) if found.bootstrap.as_ref() == Some(membership) => {
             // A crash while the cluster formed; what formed is in use.
             let replayed = Journal::peek(disk, dir, found.stamp())?;
-            let unused = replayed.log.formed().is_none() && replayed.log.promised().is_none();
+            let unused = !replayed.log.is_formed() && replayed.log.promised().is_none();
             if unused && replayed.damage.is_empty() { Ok(()) } else { Err(StorageError::InUse { place }) }
         }
         Start::Bootstrap(_) | Start::Join => Err(StorageError::InUse { place }),

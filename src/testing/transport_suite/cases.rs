@@ -1,10 +1,13 @@
 //! The cases, each named for what a node may rely on.
 
+mod addresses;
+
+use self::addresses::{book_before_run, own_address, same_book, without_address, without_node};
 use super::world::{Reason, World};
 use super::{Manner, REFUSAL, TransportHarness, bulk, envelope, identity, numbered};
 use crate::multi::{
     ClusterId, DiskId, ForwardOutcome, Identity, Interval, Membership, Message, Origin, Page, Refusal,
-    Sequence, Slot, Value,
+    Request, Sequence, SessionId, SessionStamp, Slot, Value,
 };
 use crate::paxos::{NodeId, ProposalId};
 use crate::transport::{Envelope, GroupId, Inbox, SendOutcome, TransportError};
@@ -59,6 +62,11 @@ cases! {
     pushed_back: 7, "a connection that is pushed back stalls no other";
     once: 9, "a second run is refused";
     dropped: 9, "a dropped run delivers nothing more and ends its links";
+    same_book: 10, "a book that says what is known, again and again, disturbs no connection";
+    without_node: 10, "a node that a book leaves out keeps the connection that it has, and may come back";
+    without_address: 10, "a book without addresses leaves what was known";
+    own_address: 10, "what a book says of the node itself is ignored";
+    book_before_run: 10, "a book that comes before the run keeps nobody away";
 }
 
 /// `count` nodes that all know each other, all linked.
@@ -370,6 +378,8 @@ fn every_kind() -> Vec<Message> {
     let membership = [(NodeId::new(1), "[::1]:7000"), (NodeId::new(2), "zwei:7000")];
     let membership = Membership::voters(membership).ok();
     let origin = Origin { node: NodeId::new(3), incarnation: 4, serial: 5, answered_through: 4 };
+    let session = SessionId { slot: max, index: u32::MAX };
+    let stamp = SessionStamp { session, serial: u64::MAX, answered_through: u64::MAX };
     let page = Page {
         covers: Interval::new(Slot::FIRST, max),
         entries: vec![(Slot::new(2), id, batch.clone()), (Slot::new(9), id, Value::Noop)],
@@ -385,13 +395,18 @@ fn every_kind() -> Vec<Message> {
         Message::Accept { id, first: max, values: vec![batch.clone(), Value::Noop], watermark: zero },
         Message::Accept { id, first: Slot::FIRST, values: Vec::new(), watermark: zero },
         Message::Accepted { id, slots: vec![Interval::new(zero, max)], sequence: Sequence(0) },
-        Message::Heartbeat { id, watermark: max, pulse: u64::MAX },
-        Message::HeartbeatAck { id, pulse: 0, chosen_through: max },
+        Message::Heartbeat { id, watermark: max, held_through: max, pulse: u64::MAX, lease: true },
+        Message::HeartbeatAck { id, pulse: 0, durable_through: max },
         Message::CatchUp { from: Slot::FIRST, bytes_max: u32::MAX },
         Message::Chosen { first: Slot::FIRST, values: vec![batch], chosen_through: max },
-        Message::Trimmed { through: max },
+        Message::AskBase { above: max },
+        Message::Confirm { id, nonce: u64::MAX },
+        Message::TakeOver { id },
         Message::AlreadyFormed { disk: DiskId(u64::MAX) },
-        Message::Forward { origin, command: Bytes::new() },
+        Message::Forward { origin, request: Request::Plain, command: Bytes::from_static(b"command") },
+        Message::Forward { origin, request: Request::InSession(stamp), command: Bytes::new() },
+        Message::Forward { origin, request: Request::OpenSession, command: Bytes::new() },
+        Message::ForwardAnswer { serial: 4, outcome: ForwardOutcome::SessionOpened(session) },
         Message::ForwardAnswer { serial: 5, outcome: ForwardOutcome::Applied(Bytes::from_static(b"reply")) },
         Message::ForwardAnswer { serial: 6, outcome: ForwardOutcome::NotLeader(Some(NodeId::new(2))) },
         Message::ForwardAnswer { serial: 7, outcome: ForwardOutcome::Unknown },

@@ -15,6 +15,9 @@
 //! Two nodes are connected while both run, and again as soon as one of them has been started anew on the same hub. What
 //! waits from one node to another is bounded in bytes ([`ChannelHub::with_bytes_max`]). A pair of which one refused the
 //! other stays apart until one of the two starts anew: a process holds no second truth that a retry could find.
+//!
+//! The hub finds a node by its id, whether a membership names it or not. So addresses may be empty, and
+//! [`Transport::learn_addresses`] is left as it is provided: there is nothing to learn.
 
 mod hub;
 mod pipe;

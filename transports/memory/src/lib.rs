@@ -24,6 +24,9 @@
 //! Time is the timer's that you give, so virtual time works; no runtime is needed. Each link draws from a generator of its
 //! own, so what happens on one does not change what happens on another. Handshakes are neither lost nor late, but wait
 //! while the link is cut.
+//!
+//! The network finds a node by its id, whether a membership names it or not. So addresses may be empty, and
+//! [`Transport::learn_addresses`] is left as it is provided: there is nothing to learn.
 
 mod faults;
 mod link;

@@ -1,9 +1,9 @@
 //! Answering callers: each has until the deadline to show itself, and then a place of its own.
 
 use crate::Shared;
+use crate::callers::Caller;
 use crate::connection::{Connection, End};
 use crate::handshake::{self, HandshakeError};
-use crate::peers::Caller;
 use crate::stats::count;
 use futures::future::{AbortHandle, Abortable};
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use tokio::time::timeout;
 /// Serves one caller until its connection ends, or a newer one takes its place.
 pub(crate) async fn answer(shared: Arc<Shared>, stream: TcpStream, address: SocketAddr, inbox: Inbox) {
     let (ends, registration) = AbortHandle::new_pair();
-    let (caller, crowded) = shared.peers.caller(ends);
+    let (caller, crowded) = Caller::enter(&shared.peers, ends);
     if crowded {
         count(&shared.counters.crowded_out);
         tracing::warn!(node = %inbox.local().node(), "too many callers at a time: the oldest is pushed out");
@@ -47,7 +47,11 @@ async fn serve(
     let (peer, answers_here, admitted) =
         timeout(shared.config.handshake_within, shake).await.map_err(|_| HandshakeError::Late)??;
     caller.stands(peer);
-    let claim = answers_here.then(|| caller.claim(peer));
+    if !answers_here && !shared.peers.has_address(peer) {
+        // It lost its address meanwhile, and was told that it would be called: let it call again.
+        return Ok((peer, End::NotCalled));
+    }
+    let claim = if answers_here { caller.claim(peer) } else { None };
     tracing::debug!(node = %inbox.local().node(), from = %peer, answers_here, "takes a peer's call");
     let connection = Connection { stream, inbox: Some(admitted), claim, config: Arc::clone(&shared.config) };
     let end = connection.carry().await;

@@ -17,6 +17,7 @@ pub struct Config {
     pub(crate) idle_after: Duration,
     pub(crate) retry_min: Duration,
     pub(crate) retry_max: Duration,
+    pub(crate) peers_max: usize,
     pub(crate) inbound_max: usize,
     pub(crate) handshakes_max: usize,
 }
@@ -31,6 +32,7 @@ impl Default for Config {
             idle_after: Duration::from_secs(3),
             retry_min: Duration::from_millis(20),
             retry_max: Duration::from_secs(1),
+            peers_max: 1024,
             inbound_max: 64,
             handshakes_max: 32,
         }
@@ -83,6 +85,15 @@ impl Config {
     pub fn retry(mut self, min: Duration, max: Duration) -> Self {
         self.retry_min = min.max(Duration::from_millis(1));
         self.retry_max = max.max(self.retry_min);
+        self
+    }
+
+    /// How many nodes may have an address; one more is not called, and a warning logged. A node that the newest book leaves
+    /// out and that is still connected counts, too, but makes way for one that comes. This node itself, if a book names it,
+    /// counts until it runs. Default 1024.
+    #[must_use]
+    pub fn peers_max(mut self, nodes: usize) -> Self {
+        self.peers_max = nodes;
         self
     }
 

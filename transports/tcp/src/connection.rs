@@ -32,6 +32,10 @@ pub(crate) enum End {
     Malformed(#[from] FrameError),
     #[error("the node takes no more messages")]
     NodeGone,
+    #[error("the peer is called no more and should call again")]
+    NotCalled,
+    #[error("the peer left, and its place was needed")]
+    CutOff,
 }
 
 /// A connection and what it carries: messages in if there is an inbox, messages out if there is a claim.

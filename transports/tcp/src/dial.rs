@@ -1,12 +1,12 @@
-//! Calling a peer, for ever: connect, shake hands, carry, pause, again.
+//! Calling a peer, for as long as it has an address: connect, shake hands, carry, pause, again.
 //!
-//! Invariant: the pause doubles at each failure and starts over only after a connection that lasted; a refusal makes it
-//! as long as it gets.
+//! Invariant: the pause doubles at each failure and starts over only after a connection that lasted or when the peer has
+//! moved; a refusal makes it as long as it gets.
 
 use crate::Shared;
 use crate::connection::{Connection, End};
 use crate::handshake::{self, HandshakeError};
-use crate::peers::Peer;
+use crate::peers::{Calling, Peer, Place};
 use crate::stats::count;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -14,47 +14,84 @@ use std::time::Duration;
 use synod::multi::Refusal;
 use synod::transport::Inbox;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Keeps a connection to `peer` until dropped.
-pub(crate) async fn keep_calling(shared: Arc<Shared>, peer: Arc<Peer>, inbox: Inbox) {
+/// Keeps a connection to a peer for as long as it has an address, and then until the connection ends.
+pub(crate) async fn keep_calling(shared: Arc<Shared>, calling: Calling, inbox: Inbox) {
+    let peer = calling.peer();
+    let mut place = peer.place();
     let mut pauses = Pauses::new(shared.config.retry_min, shared.config.retry_max);
     loop {
+        let Some(address) = place.borrow_and_update().address.clone() else { return };
         let began = Instant::now();
-        match call(&shared, &peer, &inbox).await {
-            Ok(end) => {
+        match meet(&shared, peer, &address, &mut place, &inbox).await {
+            Ok(Some(connection)) => {
+                tracing::debug!(node = %inbox.local().node(), to = %peer.node, %address, "calls a peer");
+                let end = tokio::select! {
+                    biased;
+                    end = connection.carry() => end,
+                    () = cut_off(place.clone()) => End::CutOff,
+                };
                 shared.ended(peer.node, &end);
                 if began.elapsed() >= shared.config.retry_max {
                     pauses.start_over();
                 }
             }
+            Ok(None) => pauses.start_over(),
             Err(error) => {
                 // It waited for this attempt, and would be stale at the next.
                 peer.queue.clear();
-                if failed(&shared, &peer, &inbox, error) {
+                if failed(&shared, peer, &inbox, error) {
                     pauses.be_long();
                 }
             }
         }
-        sleep(pauses.next()).await;
+        pause(&mut pauses, &mut place).await;
     }
 }
 
-async fn call(shared: &Shared, peer: &Peer, inbox: &Inbox) -> Result<End, HandshakeError> {
-    // A peer that is called has an address.
-    let address = peer.address().unwrap_or_default();
+/// Connects to a peer and shakes hands; `None` if it moved or left before it was reached.
+async fn meet(
+    shared: &Shared,
+    peer: &Peer,
+    address: &str,
+    place: &mut watch::Receiver<Place>,
+    inbox: &Inbox,
+) -> Result<Option<Connection>, HandshakeError> {
     let shake = async {
-        let mut stream = TcpStream::connect(&address).await?;
+        let mut stream = tokio::select! {
+            biased;
+            _ = place.changed() => return Ok(None),
+            stream = TcpStream::connect(address) => stream?,
+        };
+        // From here on it is a connection, of which either end may have been told that it stands.
         stream.set_nodelay(true)?;
         let admitted = handshake::call(&mut stream, peer.node, inbox).await?;
-        Ok::<_, HandshakeError>((stream, admitted))
+        Ok::<_, HandshakeError>(Some((stream, admitted)))
     };
-    let (stream, admitted) =
-        timeout(shared.config.handshake_within, shake).await.map_err(|_| HandshakeError::Late)??;
-    tracing::debug!(node = %inbox.local().node(), to = %peer.node, address, "calls a peer");
-    let claim = Some(peer.queue.claim());
-    let connection = Connection { stream, inbox: admitted, claim, config: Arc::clone(&shared.config) };
-    Ok(connection.carry().await)
+    let met = timeout(shared.config.handshake_within, shake).await.map_err(|_| HandshakeError::Late)??;
+    Ok(met.map(|(stream, inbox)| {
+        let claim = Some(peer.queue.claim());
+        Connection { stream, inbox, claim, config: Arc::clone(&shared.config) }
+    }))
+}
+
+async fn cut_off(mut place: watch::Receiver<Place>) {
+    // The task that waits holds the peer, and so the other end.
+    let _ = place.wait_for(|place| place.cut_off).await;
+}
+
+/// Waits until the next attempt is due. If the peer has moved, what failed before says nothing of its new address; the pause
+/// is short then, but there is one, since all members learn of it at the same time.
+async fn pause(pauses: &mut Pauses, place: &mut watch::Receiver<Place>) {
+    tokio::select! {
+        () = sleep(pauses.next()) => {}
+        _ = place.changed() => {
+            pauses.start_over();
+            sleep(pauses.next()).await;
+        }
+    }
 }
 
 /// Counts and tells what went wrong; true if there is no point in trying again soon.

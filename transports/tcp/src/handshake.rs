@@ -12,8 +12,8 @@
 //! answer on this same connection, because it knows no address of the caller ([`Hello::answers_here`]).
 //! Invariant: at most [`HELLO_BYTES_MAX`] are held for a peer that has not been admitted.
 
+use crate::callers::Caller;
 use crate::frame::{self, FrameError, HEADER_BYTES, Header};
-use crate::peers::Caller;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use synod::codec;

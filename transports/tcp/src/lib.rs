@@ -25,6 +25,10 @@
 //! connection that it made. Each connection begins with a magic, both identities and both verdicts; then come frames of
 //! length, CRC-32 and MessagePack. All that is queued for a peer goes out in one `write`.
 //!
+//! Whom it calls follows the membership ([`Transport::learn_addresses`]): a node that a book names at `host:port` is called
+//! there, and one that a later book leaves out is called no more. It may still call; then it is answered as one
+//! whose address is not known. No more than [`Config::peers_max`] nodes are called.
+//!
 //! A peer that vanishes without a word is noticed within [`Config::idle_after`] (3 s): silent connections carry a
 //! ping each second, both ways. What was queued for a peer is lost when an attempt to reach it fails.
 //!
@@ -34,6 +38,8 @@
 //! task polls it: dropping it closes every socket at once, the listening one included.
 
 mod accept;
+mod address;
+mod callers;
 mod config;
 mod connection;
 mod dial;
@@ -47,17 +53,17 @@ pub use config::Config;
 pub use stats::TcpStats;
 
 use crate::connection::End;
-use crate::peers::{Peer, Peers, lock};
+use crate::peers::{Peers, lock};
 use crate::queue::NotQueued;
 use crate::stats::{Counters, count};
 use async_trait::async_trait;
 use futures::StreamExt;
-use futures::channel::mpsc;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use synod::paxos::NodeId;
 use synod::transport::{Envelope, Inbox, SendOutcome, Transport, TransportError};
@@ -72,16 +78,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Tcp {
     shared: Arc<Shared>,
     local_addr: SocketAddr,
-    local: OnceLock<NodeId>,
-    added: mpsc::UnboundedSender<Arc<Peer>>,
     /// Until `run` takes it.
-    start: Mutex<Option<Start>>,
-}
-
-#[derive(Debug)]
-struct Start {
-    listener: std::net::TcpListener,
-    added: mpsc::UnboundedReceiver<Arc<Peer>>,
+    listener: Mutex<Option<std::net::TcpListener>>,
 }
 
 /// What all connections share.
@@ -104,7 +102,7 @@ impl Shared {
                 count(&self.counters.vanished);
                 tracing::warn!(from = %peer, "closes a connection: the peer vanished");
             }
-            End::Closed | End::Io(_) | End::NodeGone => {
+            End::Closed | End::Io(_) | End::NodeGone | End::NotCalled | End::CutOff => {
                 tracing::debug!(from = %peer, reason = %end, "a connection ended");
             }
         }
@@ -146,13 +144,10 @@ impl Tcp {
         let (listener, local_addr) = bound.map_err(|source| cannot_listen(&addresses, source))?;
         let config = Arc::new(config);
         let peers_known = Arc::new(Peers::new(Arc::clone(&config)));
-        let (sender, receiver) = mpsc::unbounded();
         let tcp = Self {
             shared: Arc::new(Shared { config, peers: peers_known, counters: Counters::default() }),
             local_addr,
-            local: OnceLock::new(),
-            added: sender,
-            start: Mutex::new(Some(Start { listener, added: receiver })),
+            listener: Mutex::new(Some(listener)),
         };
         for (node, address) in peers {
             tcp.add_peer(node, address);
@@ -165,11 +160,11 @@ impl Tcp {
         self.local_addr
     }
 
-    /// Calls `node` at `address` from now on; of a node that is known already, changes the address for the next call.
+    /// Calls `node` at `address` from now on; of a node that is known already, changes the address for the next call. So does
+    /// a later book ([`Transport::learn_addresses`]) that names it. Beyond [`Config::peers_max`] it is not called.
     pub fn add_peer(&self, node: NodeId, address: impl Into<String>) {
-        if let Some(peer) = self.shared.peers.set_address(node, address.into()) {
-            // A run that is over calls nobody any more.
-            let _ = self.added.unbounded_send(peer);
+        if !self.shared.peers.set_address(node, &address.into()) {
+            tracing::warn!(to = %node, peers_max = self.shared.config.peers_max, "too many peers: one is not called");
         }
     }
 
@@ -187,30 +182,31 @@ fn cannot_listen(addresses: &[SocketAddr], source: io::Error) -> TransportError 
 #[async_trait]
 impl Transport for Tcp {
     fn send(&self, to: NodeId, envelope: &Envelope) -> SendOutcome {
-        let queued = match self.local.get() {
-            Some(local) if *local == to => None,
-            _ => self.shared.peers.push(to, envelope),
-        };
-        match queued {
+        match self.shared.peers.push(to, envelope) {
             Some(Ok(())) => return SendOutcome::Queued,
             Some(Err(NotQueued::TooLong)) => {
                 tracing::warn!(%to, bytes = envelope.message.size(), "drops a message: longer than a frame");
             }
-            Some(Err(NotQueued::Full)) | None => {}
+            Some(Err(NotQueued::Full | NotQueued::Closed)) | None => {}
         }
         count(&self.shared.counters.dropped);
         SendOutcome::Dropped
     }
 
+    fn learn_addresses(&self, book: &BTreeMap<NodeId, String>) {
+        self.shared.peers.learn(book);
+    }
+
     async fn run(self: Arc<Self>, inbox: Inbox) -> Result<(), TransportError> {
-        let Start { listener, mut added } = lock(&self.start).take().ok_or(TransportError::RunsAlready)?;
+        let listener = lock(&self.listener).take().ok_or(TransportError::RunsAlready)?;
         tokio::runtime::Handle::try_current().map_err(|source| TransportError::Other {
             what: "TCP needs a tokio runtime".to_owned(),
             source: Box::new(source),
         })?;
         let listener =
             TcpListener::from_std(listener).map_err(|source| cannot_listen(&[self.local_addr], source))?;
-        let local = *self.local.get_or_init(|| inbox.local().node());
+        let local = inbox.local().node();
+        self.shared.peers.set_local(local);
         tracing::debug!(node = %local, address = %self.local_addr, "listens");
         let mut connections: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
         let mut pause_until = Instant::now();
@@ -218,9 +214,10 @@ impl Transport for Tcp {
             tokio::select! {
                 biased;
                 Some(()) = connections.next() => {}
-                Some(peer) = added.next() => {
-                    if peer.node != local {
-                        connections.push(Box::pin(dial::keep_calling(Arc::clone(&self.shared), peer, inbox.clone())));
+                to_call = self.shared.peers.to_call() => {
+                    for calling in to_call {
+                        let shared = Arc::clone(&self.shared);
+                        connections.push(Box::pin(dial::keep_calling(shared, calling, inbox.clone())));
                     }
                 }
                 accepted = accept(&listener, pause_until) => match accepted {

@@ -1,7 +1,8 @@
 //! The queue of one peer: encoded frames that wait for its connection.
 //!
 //! In: envelopes, from any thread. Out: all that waits, as one run of bytes for one `write`.
-//! Invariants: waiting and being written together stay within the bound; at most one writer holds the claim.
+//! Invariants: waiting and being written together stay within the bound; at most one writer holds the claim; without a
+//! writer nothing waits, unless the queue lasts.
 //! Knows nothing of: sockets, addresses.
 
 use crate::frame::{self, HEADER_BYTES};
@@ -20,6 +21,8 @@ pub(crate) enum NotQueued {
     Full,
     /// It will never fit into a frame.
     TooLong,
+    /// Nobody will come for it.
+    Closed,
 }
 
 #[derive(Debug)]
@@ -36,6 +39,10 @@ struct State {
     taken: usize,
     /// The newest claim; an older writer finds itself superseded.
     claim: u64,
+    /// Whether someone holds it.
+    claimed: bool,
+    /// Whether messages may wait until someone does.
+    lasts: bool,
     /// Of the writer, while it sleeps.
     writer: Option<Waker>,
 }
@@ -53,6 +60,9 @@ impl Queue {
         }
         let writer = {
             let mut state = self.lock();
+            if !state.claimed && !state.lasts {
+                return Err(NotQueued::Closed);
+            }
             if state.taken + state.waiting.len() + size > self.bytes_max {
                 return Err(NotQueued::Full);
             }
@@ -72,9 +82,27 @@ impl Queue {
         Ok(())
     }
 
-    /// Forgets what waits.
+    /// Sets whether messages may wait while nobody holds the claim. If they may not, what waits is forgotten: at once,
+    /// or when the claim ends.
+    pub(crate) fn lasts(&self, lasts: bool) {
+        let mut state = self.lock();
+        state.lasts = lasts;
+        if !lasts && !state.claimed {
+            state.waiting = Vec::new();
+        }
+    }
+
+    /// Forgets what waits, unless someone holds the claim.
     pub(crate) fn clear(&self) {
-        self.lock().waiting = Vec::new();
+        let mut state = self.lock();
+        if !state.claimed {
+            state.waiting = Vec::new();
+        }
+    }
+
+    /// Whether someone holds the claim.
+    pub(crate) fn is_claimed(&self) -> bool {
+        self.lock().claimed
     }
 
     /// Makes the caller the only writer.
@@ -82,6 +110,7 @@ impl Queue {
         let (number, earlier) = {
             let mut state = self.lock();
             state.claim += 1;
+            state.claimed = true;
             state.taken = 0;
             (state.claim, state.writer.take())
         };
@@ -155,6 +184,10 @@ impl Drop for Claim {
             // What it took and did not write is lost.
             state.taken = 0;
             state.writer = None;
+            state.claimed = false;
+            if !state.lasts {
+                state.waiting = Vec::new();
+            }
         }
     }
 }
@@ -193,6 +226,7 @@ mod tests {
     #[test]
     fn a_message_above_the_frame_cap_leaves_no_trace() {
         let queue = Arc::new(Queue::new(10_000, 1_000));
+        queue.lasts(true);
         let slots =
             (0..200).map(|slot| synod::multi::Interval::new(Slot::new(2 * slot), Slot::new(2 * slot)));
         let long = Message::Accepted {
@@ -216,5 +250,33 @@ mod tests {
         let mut bytes = Vec::new();
         assert_eq!(earlier.take(&mut bytes).now_or_never(), Some(false));
         assert_eq!(later.take(&mut bytes).now_or_never(), Some(true));
+    }
+
+    #[test]
+    fn without_a_writer_messages_wait_only_where_one_will_come() {
+        let queue = Arc::new(Queue::new(10_000, 1_000));
+        assert_eq!(queue.push(&envelope(10)), Err(NotQueued::Closed), "nobody will come");
+        queue.lasts(true);
+        assert_eq!(queue.push(&envelope(10)), Ok(()));
+        queue.lasts(false);
+        queue.lasts(true);
+        let mut bytes = Vec::new();
+        assert_eq!(queue.claim().take(&mut bytes).now_or_never(), None, "what waited is forgotten");
+    }
+
+    #[test]
+    fn what_waits_for_a_writer_that_stands_stays_until_it_ends() {
+        let queue = Arc::new(Queue::new(10_000, 1_000));
+        let claim = queue.claim();
+        queue.push(&envelope(10)).unwrap();
+        queue.clear();
+        queue.lasts(false);
+        let mut bytes = Vec::new();
+        assert_eq!(claim.take(&mut bytes).now_or_never(), Some(true));
+        queue.push(&envelope(10)).unwrap();
+        drop(claim);
+        assert_eq!(queue.push(&envelope(10)), Err(NotQueued::Closed));
+        bytes.clear();
+        assert_eq!(queue.claim().take(&mut bytes).now_or_never(), None, "what waited is forgotten");
     }
 }

@@ -48,6 +48,10 @@ impl TransportHarness for Loopback {
         Ok(Arc::new(Tcp::insecure(self.addresses[&node], peers)?))
     }
 
+    fn address(&self, node: NodeId) -> String {
+        self.addresses[&node].to_string()
+    }
+
     fn timer(&self) -> Arc<dyn Timer> {
         Arc::clone(&self.timer) as Arc<dyn Timer>
     }

@@ -10,8 +10,7 @@ use std::time::Duration;
 use synod::multi::Message;
 use synod::transport::{Arrival, Inbox, SendOutcome, Transport};
 use synod_tcp::{Config, Tcp};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 #[tokio::test]
@@ -42,35 +41,6 @@ async fn a_silent_connection_between_two_that_live_stands() {
     let first = one.arrivals.try_recv();
     assert!(first.is_err(), "no link went down: {first:?}");
     assert_eq!(one.message().await, (TWO, Message::PrePrepare { nonce: 1 }));
-}
-
-/// A wire between two nodes that can be stopped: bytes are then swallowed and no end is told.
-async fn wire(to: String) -> (String, tokio::sync::watch::Sender<bool>) {
-    let listener = TcpListener::bind(LOOPBACK).await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let (stopped, watch) = tokio::sync::watch::channel(false);
-    tokio::spawn(async move {
-        while let Ok((near, _)) = listener.accept().await {
-            let Ok(far) = TcpStream::connect(&to).await else { continue };
-            let ((near_read, near_write), (far_read, far_write)) = (near.into_split(), far.into_split());
-            for (mut read, mut write) in [(near_read, far_write), (far_read, near_write)] {
-                let watch = watch.clone();
-                tokio::spawn(async move {
-                    let mut bytes = [0; 4096];
-                    while let Ok(count) = read.read(&mut bytes).await {
-                        let stopped = *watch.borrow();
-                        if stopped {
-                            continue;
-                        }
-                        if count == 0 || write.write_all(&bytes[..count]).await.is_err() {
-                            return;
-                        }
-                    }
-                });
-            }
-        }
-    });
-    (address, stopped)
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use crate::store::Reply;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, RETRY_AFTER};
 use actix_web::{HttpResponse, ResponseError};
-use synod::multi::AbstainReason;
-use synod::{ProposeError, ReadError, StopCause};
+use synod::multi::{AbstainReason, ChangeRefusal, TransferRefusal};
+use synod::{ChangeError, ProposeError, ReadError, SnapshotError, StopCause, TransferError};
 
 /// Why a request was not served.
 #[derive(Debug, thiserror::Error)]
@@ -15,10 +15,18 @@ pub(crate) enum HttpError {
     Propose(#[from] ProposeError),
     #[error(transparent)]
     Read(#[from] ReadError),
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     #[error("the node is stopped: {0}")]
     Stopped(#[from] StopCause),
     #[error("no leader is known")]
     NoLeader,
+    #[error("the cluster has not formed yet, or this node knows no members yet")]
+    Forming,
     #[error("this node may not vote: {0}")]
     Abstains(AbstainReason),
     #[error("there is no such key")]
@@ -57,15 +65,34 @@ impl HttpError {
         match self {
             Self::Propose(ProposeError::NotLeader { .. })
             | Self::Read(ReadError::NoLeader { .. })
+            | Self::Change(ChangeError::NotLeader { .. })
+            | Self::Transfer(TransferError::NotLeader { .. })
             | Self::NoLeader => (StatusCode::SERVICE_UNAVAILABLE, "no_leader"),
             Self::Propose(ProposeError::Stopped { .. })
             | Self::Read(ReadError::Stopped { .. })
+            | Self::Change(ChangeError::Stopped { .. })
+            | Self::Transfer(TransferError::Stopped { .. })
+            | Self::Snapshot(SnapshotError::Stopped { .. })
             | Self::Stopped(_) => (StatusCode::SERVICE_UNAVAILABLE, "stopped"),
+            Self::Forming => (StatusCode::SERVICE_UNAVAILABLE, "forming"),
             Self::Abstains(_) => (StatusCode::SERVICE_UNAVAILABLE, "abstains"),
-            Self::Propose(ProposeError::Unknown { .. }) => (StatusCode::GATEWAY_TIMEOUT, "outcome_unknown"),
+            Self::Propose(ProposeError::Unknown { .. })
+            | Self::Change(ChangeError::Unknown)
+            | Self::Transfer(TransferError::Unknown) => (StatusCode::GATEWAY_TIMEOUT, "outcome_unknown"),
             Self::Read(ReadError::Deadline) => (StatusCode::GATEWAY_TIMEOUT, "deadline"),
-            Self::Propose(ProposeError::Busy) | Self::Read(ReadError::Busy) => {
-                (StatusCode::TOO_MANY_REQUESTS, "busy")
+            Self::Read(ReadError::Interrupted) | Self::Snapshot(SnapshotError::Interrupted) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "interrupted")
+            }
+            Self::Propose(ProposeError::Busy)
+            | Self::Read(ReadError::Busy)
+            | Self::Change(ChangeError::Busy)
+            | Self::Transfer(TransferError::Busy) => (StatusCode::TOO_MANY_REQUESTS, "busy"),
+            Self::Change(ChangeError::Refused(refusal)) => change_refused(refusal),
+            Self::Transfer(TransferError::Refused(refusal)) => transfer_refused(refusal),
+            Self::Snapshot(SnapshotError::InProgress) => (StatusCode::CONFLICT, "snapshot_in_progress"),
+            Self::Snapshot(SnapshotError::Witness) => (StatusCode::UNPROCESSABLE_ENTITY, "witness"),
+            Self::Snapshot(SnapshotError::Failed(_)) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "snapshot_failed")
             }
             Self::Propose(ProposeError::TooLarge { .. }) | Self::TooLarge { .. } => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "too_large")
@@ -75,11 +102,35 @@ impl HttpError {
             Self::PreconditionFailed { .. } => (StatusCode::PRECONDITION_FAILED, "precondition_failed"),
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad_request"),
             Self::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
-            // Both enums may grow; what is not known here is no fault of the request.
-            Self::Propose(_) | Self::Read(_) | Self::OutOfPlace(_) => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "internal")
-            }
+            // The enums may grow; what is not known here is no fault of the request.
+            Self::Propose(_)
+            | Self::Read(_)
+            | Self::Change(_)
+            | Self::Transfer(_)
+            | Self::Snapshot(_)
+            | Self::OutOfPlace(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         }
+    }
+}
+
+/// 422: can never be. 409: cannot be now.
+fn change_refused(refusal: &ChangeRefusal) -> (StatusCode, &'static str) {
+    match refusal {
+        ChangeRefusal::InProgress => (StatusCode::CONFLICT, "change_in_progress"),
+        ChangeRefusal::Lagging { .. } => (StatusCode::CONFLICT, "lagging"),
+        ChangeRefusal::NotAMember { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "not_a_member"),
+        ChangeRefusal::Retired { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "retired"),
+        _ => (StatusCode::UNPROCESSABLE_ENTITY, "impossible"),
+    }
+}
+
+fn transfer_refused(refusal: &TransferRefusal) -> (StatusCode, &'static str) {
+    match refusal {
+        TransferRefusal::NotAVoter { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "not_a_voter"),
+        TransferRefusal::Lags { .. } => (StatusCode::CONFLICT, "lagging"),
+        TransferRefusal::Nobody => (StatusCode::CONFLICT, "nobody"),
+        TransferRefusal::InProgress => (StatusCode::CONFLICT, "change_in_progress"),
+        _ => (StatusCode::CONFLICT, "not_taken_over"),
     }
 }
 

@@ -15,7 +15,7 @@ use synod::paxos::{NodeId, ProposalId};
 use synod::transport::{Arrival, Envelope, GroupId, Held, Inbox, SendOutcome, Transport, TransportError};
 use synod_tcp::{Config, Tcp, TcpStats};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
@@ -62,7 +62,11 @@ impl Node {
     }
 
     pub fn start_with(identity: Identity, listen: &str, peers: &[(NodeId, String)], config: Config) -> Self {
-        let tcp = Arc::new(Tcp::insecure_with(listen, peers.iter().cloned(), config).unwrap());
+        Self::run(identity, Tcp::insecure_with(listen, peers.iter().cloned(), config).unwrap())
+    }
+
+    pub fn run(identity: Identity, tcp: Tcp) -> Self {
+        let tcp = Arc::new(tcp);
         let (inbox, arrivals) = Inbox::channel(identity, 1 << 20);
         let run = tokio::spawn(Arc::clone(&tcp).run(inbox));
         Self { tcp, arrivals, run, keeps: false, held: Vec::new() }
@@ -186,4 +190,33 @@ pub async fn call_as(identity: &Identity, address: &str) -> (TcpStream, Result<(
     stream.write_all(&frame(&codec::encode(&Ok::<(), Refusal>(())).unwrap())).await.unwrap();
     let verdict = codec::decode(&read_frame(&mut stream).await).unwrap();
     (stream, verdict)
+}
+
+/// A wire between two nodes that can be stopped: bytes are then swallowed and no end is told.
+pub async fn wire(to: String) -> (String, tokio::sync::watch::Sender<bool>) {
+    let listener = TcpListener::bind(LOOPBACK).await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (stopped, watch) = tokio::sync::watch::channel(false);
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let Ok(far) = TcpStream::connect(&to).await else { continue };
+            let ((near_read, near_write), (far_read, far_write)) = (near.into_split(), far.into_split());
+            for (mut read, mut write) in [(near_read, far_write), (far_read, near_write)] {
+                let watch = watch.clone();
+                tokio::spawn(async move {
+                    let mut bytes = [0; 4096];
+                    while let Ok(count) = read.read(&mut bytes).await {
+                        let stopped = *watch.borrow();
+                        if stopped {
+                            continue;
+                        }
+                        if count == 0 || write.write_all(&bytes[..count]).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        }
+    });
+    (address, stopped)
 }

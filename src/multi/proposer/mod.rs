@@ -1,6 +1,7 @@
 //! The proposer: one phase 1 for all later slots, then a window of open slots in phase 2.
 //!
-//! In: `Promise`, `Nack`, `Accepted`; batches; the election's word when to campaign. Out: `Accept`; the watermark.
+//! In: `Promise`, `Nack`, `Accepted`, `Confirmed`; batches, reads, operators' calls; the election's word when to campaign.
+//! Out: `Accept`, `Confirm`; the watermark; answers.
 //! Durable: nothing of its own. Its id is promised by its own acceptor before `Prepare` leaves (1.3), and a proposer
 //! that is rebuilt begins with a new one.
 //! Invariants: P1 one value per id and slot (2.1). P2 nothing is proposed before phase 1 covers the slot in its
@@ -8,19 +9,24 @@
 //! proposed again before anything new (1.7). P4 the watermark covers only what it proposed itself (3.2).
 //! Knows nothing of: clients, the disk, when to campaign.
 
-use super::effect::{
-    AcceptorInput, Briefing, Effect, ElectionInput, Event, Local, ProposerInput, ProposerState,
+mod changing;
+mod reading;
+
+use crate::multi::effect::{
+    AcceptorInput, Briefing, Effect, ElectionInput, Event, LearnerInput, Local, ProposerInput, ProposerState,
 };
-use super::jitter::Jitter;
-use super::leading::{Chosen, Leading};
-use super::limits::Limits;
-use super::membership::Memberships;
-use super::message::{Message, Page};
-use super::phase1::Phase1;
-use super::record::{Sequence, Value};
-use super::slot::{Interval, Slot, Time};
+use crate::multi::jitter::Jitter;
+use crate::multi::leading::{Chosen, Leading};
+use crate::multi::limits::Limits;
+use crate::multi::membership::{Membership, Memberships};
+use crate::multi::message::{Message, Page};
+use crate::multi::phase1::Phase1;
+use crate::multi::record::{Sequence, Value};
+use crate::multi::slot::{Interval, Slot, Time};
 use crate::paxos::{NodeId, ProposalId};
 use bytes::Bytes;
+use changing::Changing;
+use reading::Reading;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The proposer of Multi-Paxos.
@@ -41,6 +47,8 @@ pub struct Proposer {
     /// The highest sequence that each voter's votes showed since the acceptor was told (9.4).
     votes_seen: BTreeMap<NodeId, Sequence>,
     tick: Option<Time>,
+    /// Measured after each step.
+    room: u64,
 }
 
 /// What it is doing; one at a time.
@@ -48,7 +56,15 @@ pub struct Proposer {
 enum Phase {
     Idle,
     Preparing(Phase1),
-    Leading(Leading),
+    Leading(Box<Led>),
+}
+
+/// All that ends with the lead.
+#[derive(Debug)]
+struct Led {
+    leading: Leading,
+    reading: Reading,
+    changing: Changing,
 }
 
 impl Proposer {
@@ -66,6 +82,7 @@ impl Proposer {
             orphans: BTreeMap::new(),
             votes_seen: BTreeMap::new(),
             tick: None,
+            room: 0,
         }
     }
 
@@ -74,28 +91,34 @@ impl Proposer {
         match &self.phase {
             Phase::Idle => ProposerState::Idle,
             Phase::Preparing(phase1) => ProposerState::Preparing { id: phase1.id },
-            Phase::Leading(leading) => ProposerState::Leading { id: leading.id() },
+            Phase::Leading(led) => ProposerState::Leading { id: led.leading.id() },
         }
     }
 
-    /// How many batches it would propose at once now; zero while it does not lead, recovers, or its window is full.
+    /// How many batches it would propose at once now; zero while it does not lead, recovers, hands over, puts a membership in
+    /// force, or its window is full.
     pub fn room(&self) -> u64 {
-        match &self.phase {
-            Phase::Leading(leading)
-                if leading.is_recovered() && leading.open_bytes() < self.limits.unacknowledged_bytes_max =>
+        self.room
+    }
+
+    fn measure_room(&mut self) {
+        let (end, fill) = (self.end(), self.fill_through());
+        self.room = match (&self.phase, end) {
+            (Phase::Leading(led), Some(end))
+                if led.leading.is_recovered()
+                    && led.leading.next() > fill
+                    && !led.changing.is_handing_over()
+                    && led.leading.open_bytes() < self.limits.unacknowledged_bytes_max =>
             {
-                (self.window_end().get() + 1).saturating_sub(leading.next().get())
+                end.get().saturating_add(1).saturating_sub(led.leading.next().get())
             }
             _ => 0,
-        }
+        };
     }
 
     /// How far a read that arrives now has to wait (7.1), while this node leads.
     pub fn read_mark(&self) -> Option<(ProposalId, Slot)> {
-        match &self.phase {
-            Phase::Leading(leading) => Some((leading.id(), leading.read_mark())),
-            _ => None,
-        }
+        self.led().map(|led| (led.leading.id(), led.leading.read_mark()))
     }
 
     /// Takes one input.
@@ -103,24 +126,35 @@ impl Proposer {
         match input {
             ProposerInput::Message { from, message } => self.on_message(now, from, message, out),
             ProposerInput::Propose { batch } => self.on_propose(now, batch, out),
+            ProposerInput::Read { ticket, lease } => self.on_read(now, ticket, lease, out),
+            ProposerInput::Lease { until, next } => self.on_lease(until, next),
+            ProposerInput::Admin { ticket, call } => self.on_admin(now, ticket, call, out),
+            ProposerInput::Progress { peer, durable_through } => {
+                self.on_progress(now, peer, durable_through, out);
+            }
             ProposerInput::Campaign => self.campaign(now, out),
             ProposerInput::StepDown => self.step_down(out),
             ProposerInput::Learned { values } => self.on_learned(now, &values, out),
-            ProposerInput::Briefing(briefing) => self.on_briefing(briefing, out),
-            ProposerInput::Promised { id } | ProposerInput::Saw { id } => self.saw(id),
+            ProposerInput::Briefing(briefing) => self.on_briefing(now, briefing, out),
+            ProposerInput::Promised { id } => {
+                self.saw(id);
+                self.yield_to(id, out);
+            }
+            ProposerInput::Saw { id } => self.saw(id),
             ProposerInput::LinkUp { peer } => {
-                if let Phase::Leading(leading) = &mut self.phase {
-                    leading.on_link_up(now, peer);
+                if let Phase::Leading(led) = &mut self.phase {
+                    led.leading.on_link_up(now, peer);
                     self.resend(now, out);
                 }
             }
             ProposerInput::LinkDown { peer } => {
-                if let Phase::Leading(leading) = &mut self.phase {
-                    leading.on_link_down(peer);
+                if let Phase::Leading(led) = &mut self.phase {
+                    led.leading.on_link_down(peer);
                 }
             }
             ProposerInput::Wake => self.on_wake(now, out),
         }
+        self.measure_room();
     }
 
     fn on_message(&mut self, now: Time, from: NodeId, message: Message, out: &mut Vec<Effect>) {
@@ -135,24 +169,44 @@ impl Proposer {
                 self.saw_vote(from, sequence);
                 self.on_accepted(now, from, id, &slots, out);
             }
+            Message::Confirmed { id, nonce } => self.on_confirmed(now, from, id, nonce, out),
             Message::Nack { asked, promised } => self.on_nack(now, from, asked, promised, out),
             _ => {}
         }
     }
 
-    fn on_briefing(&mut self, briefing: Briefing, out: &mut Vec<Effect>) {
-        self.memberships = briefing.memberships;
+    fn on_briefing(&mut self, now: Time, briefing: Briefing, out: &mut Vec<Effect>) {
+        if self.memberships != briefing.memberships {
+            self.memberships = briefing.memberships;
+            if let Phase::Leading(led) = &mut self.phase {
+                led.leading.memberships_changed();
+            }
+        }
         self.chosen_through = self.chosen_through.max(briefing.chosen_through);
+        let above = self.orphans.split_off(&self.chosen_through.next());
+        for batch in std::mem::replace(&mut self.orphans, above).into_values().flatten() {
+            out.push(Effect::Event(Event::BatchLost { batch }));
+        }
         if let Some(id) = briefing.promised {
             self.saw(id);
         }
         self.votes = briefing.votes;
-        if !self.votes {
+        // A base that was installed may reach above all that was proposed: another leads.
+        let overtaken = self.led().is_some_and(|led| led.leading.next() <= self.chosen_through);
+        if !self.votes || overtaken {
             self.step_down(out);
         }
         // This role or the election may have been built anew: they have to agree on what is going on.
         self.tell_state(out);
         self.tell_watermark(out);
+        self.try_to_lead(now, out);
+    }
+
+    fn led(&self) -> Option<&Led> {
+        match &self.phase {
+            Phase::Leading(led) => Some(led),
+            _ => None,
+        }
     }
 
     // ---------------------------------------------------------------- phase 1
@@ -166,18 +220,24 @@ impl Proposer {
             self.tell_state(out);
             return;
         };
-        let to: Vec<NodeId> = membership.voting().collect();
+        // Those of a membership that is about to come into force are asked along (6.3).
+        let (first, last) = (self.chosen_through.next(), self.chosen_through.plus(membership.alpha()).next());
+        let all = self.memberships.iter().flat_map(|all| all.governing_any(first, last));
+        let to: BTreeSet<NodeId> = all.flat_map(Membership::voting).collect();
         let Ok(id) = ProposalId::above(self.highest, self.me) else {
             out.push(Effect::Event(Event::ProposalIdExhausted));
             self.step_down(out);
             self.tell_state(out);
             return;
         };
-        self.leave_phase();
+        self.leave_phase(out);
         self.highest = id.number;
         self.phase = Phase::Preparing(Phase1::new(id, now + self.limits.campaign_timeout));
         self.tell_state(out);
-        out.push(Effect::Local(Local::Acceptor(AcceptorInput::Candidate { id, to })));
+        out.push(Effect::Local(Local::Acceptor(AcceptorInput::Candidate {
+            id,
+            to: to.into_iter().collect(),
+        })));
         self.wake_soon(now, out);
     }
 
@@ -190,14 +250,35 @@ impl Proposer {
         page: Page,
         out: &mut Vec<Effect>,
     ) {
-        let Phase::Preparing(phase1) = &mut self.phase else { return };
-        if phase1.id != id {
-            return;
+        match &mut self.phase {
+            Phase::Preparing(phase1) if phase1.id == id => {
+                phase1.gather(from, chosen_through, page);
+                phase1.expires = now + self.limits.campaign_timeout;
+                self.tell_state(out);
+                self.try_to_lead(now, out);
+            }
+            Phase::Leading(led) if led.leading.id() == id => {
+                led.leading.gather(from, chosen_through, page);
+                self.learn_first(out);
+                self.advance(now, out);
+                self.look_at_reads(now, out);
+            }
+            _ => {}
         }
-        phase1.gather(from, chosen_through, page);
-        phase1.expires = now + self.limits.campaign_timeout;
-        self.tell_state(out);
-        self.try_to_lead(now, out);
+    }
+
+    /// A promise says that more is chosen than this leader has learned: that comes first (1.5).
+    fn learn_first(&self, out: &mut Vec<Effect>) {
+        if let Some((through, peer)) = self.led().and_then(|led| led.leading.behind(self.chosen_through)) {
+            self.tell_behind(peer, through, out);
+        }
+    }
+
+    fn tell_behind(&self, peer: NodeId, through: Slot, out: &mut Vec<Effect>) {
+        if peer != self.me {
+            let behind = LearnerInput::Behind { peer, through, chosen_through: self.chosen_through };
+            out.push(Effect::Local(Local::Learner(behind)));
+        }
     }
 
     /// Leads once phase 1 is won for everything above what is chosen, and that is learned (1.5).
@@ -207,47 +288,95 @@ impl Proposer {
         if let Some((through, peer)) =
             phase1.chosen_through().filter(|(through, _)| *through > self.chosen_through)
         {
-            let behind =
-                super::effect::LearnerInput::Behind { peer, through, chosen_through: self.chosen_through };
-            out.push(Effect::Local(Local::Learner(behind)));
+            self.tell_behind(peer, through, out);
             return;
         }
         if !phase1.is_won_above(self.chosen_through, memberships) {
             return;
         }
+        let Phase::Preparing(phase1) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
         let leading = Leading::new(phase1, self.chosen_through);
-        self.phase = Phase::Leading(leading);
+        let led = Led { leading, reading: Reading::default(), changing: Changing::default() };
+        self.phase = Phase::Leading(Box::new(led));
         self.tell_state(out);
         self.tell_watermark(out);
-        self.recover(now, out);
+        self.advance(now, out);
     }
 
     // ---------------------------------------------------------------- phase 2
 
     fn on_propose(&mut self, now: Time, batch: Bytes, out: &mut Vec<Effect>) {
-        if self.room() == 0 {
+        if self.room == 0 {
             out.push(Effect::Event(Event::BatchRefused { batch }));
             return;
         }
         self.propose(now, Value::Batch(batch), out);
     }
 
-    /// Phase 2a for what phase 1 brought to light, in slot order, as far as the window goes (1.7).
-    fn recover(&mut self, now: Time, out: &mut Vec<Effect>) {
+    /// Phase 2a for all that does not come from clients, as far as the window goes: what phase 1 brought to light, in slot
+    /// order (1.7), a membership that is wanted, and the no-ops that put it in force (6.2).
+    fn advance(&mut self, now: Time, out: &mut Vec<Effect>) {
+        self.ask_promises(now, out);
         loop {
-            let end = self.window_end();
-            let Phase::Leading(leading) = &mut self.phase else { return };
-            if leading.is_recovered() || leading.next() > end {
-                return;
+            let (end, fill) = (self.end(), self.fill_through());
+            let Phase::Leading(led) = &mut self.phase else { return };
+            let next = led.leading.next();
+            if end.is_none_or(|end| next > end) {
+                break;
             }
-            let value = leading.take_recovered();
+            let value = if !led.leading.is_recovered() {
+                led.leading.take_recovered()
+            } else if next <= fill {
+                Value::Noop
+            } else if let Some(membership) = self.next_membership(now, out) {
+                Value::Membership(membership)
+            } else {
+                break;
+            };
             self.propose(now, value, out);
         }
+        self.hand_over(now, out);
+    }
+
+    /// Phase 1 under the present id in a membership that comes into force soon, before the first slot that it governs (6.3).
+    fn ask_promises(&mut self, now: Time, out: &mut Vec<Effect>) {
+        let (Phase::Leading(led), Some(memberships)) = (&mut self.phase, &self.memberships) else { return };
+        let next = led.leading.next();
+        let alpha = memberships.governing(self.chosen_through.next()).map_or(0, Membership::alpha);
+        let last = self.chosen_through.plus(alpha).next();
+        if !led.leading.is_due_to_ask(now, last, self.limits.resend) {
+            return;
+        }
+        let id = led.leading.id();
+        for to in led.leading.unpromised(next, last, memberships) {
+            let message = Message::Prepare { id, from: self.chosen_through.next() };
+            out.push(Effect::Send { to, message, after: None });
+        }
+    }
+
+    /// The last slot at which this node may propose now: in the window, under a membership in which it may lead and has won
+    /// phase 1 (1.6, 6.2, 6.3).
+    fn end(&mut self) -> Option<Slot> {
+        let window_end = self.window_end();
+        let (Phase::Leading(led), Some(memberships)) = (&mut self.phase, &self.memberships) else {
+            return None;
+        };
+        let won_until = led.leading.won_until(memberships)?;
+        let may_lead = memberships.governing(led.leading.next()).is_some_and(|all| all.may_lead(self.me));
+        may_lead.then(|| won_until.min(window_end))
+    }
+
+    /// The last slot that has to be filled so that a membership that is chosen or proposed comes into force.
+    fn fill_through(&self) -> Slot {
+        let coming = self.memberships.as_ref().and_then(|all| all.coming(self.chosen_through.next()));
+        let coming = coming.map_or(Slot::ZERO, |first| first.minus(1));
+        self.led().map_or(coming, |led| led.leading.fill_through().max(coming))
     }
 
     /// Phase 2a: asks every voter of the slot's membership to accept `value` at the next slot.
     fn propose(&mut self, now: Time, value: Value, out: &mut Vec<Effect>) {
-        let Phase::Leading(leading) = &mut self.phase else { return };
+        let Phase::Leading(led) = &mut self.phase else { return };
+        let leading = &mut led.leading;
         let Some(membership) = self.memberships.as_ref().and_then(|all| all.governing(leading.next())) else {
             return;
         };
@@ -265,8 +394,9 @@ impl Proposer {
         slots: &[Interval],
         out: &mut Vec<Effect>,
     ) {
-        let Phase::Leading(leading) = &mut self.phase else { return };
+        let Phase::Leading(led) = &mut self.phase else { return };
         let Some(memberships) = &self.memberships else { return };
+        let leading = &mut led.leading;
         if leading.id() != id {
             return;
         }
@@ -275,7 +405,7 @@ impl Proposer {
             let message = Message::Accept { id, first, values: Vec::new(), watermark };
             out.push(Effect::Local(Local::Acceptor(AcceptorInput::Message { from: self.me, message })));
             self.tell_watermark(out);
-            self.recover(now, out);
+            self.advance(now, out);
         }
     }
 
@@ -289,6 +419,7 @@ impl Proposer {
         out: &mut Vec<Effect>,
     ) {
         self.saw(promised);
+        self.yield_to(promised, out);
         let next = self.chosen_through.next();
         let Some(memberships) = &self.memberships else { return };
         match &mut self.phase {
@@ -299,9 +430,9 @@ impl Proposer {
                     self.step_down(out);
                 }
             }
-            Phase::Leading(leading) if leading.id() == asked => {
+            Phase::Leading(led) if led.leading.id() == asked => {
                 let pause = self.jitter.between(self.limits.resend / 4, self.limits.resend);
-                if leading.nacked(from, now + pause, memberships) {
+                if led.leading.nacked(from, now + pause, memberships) {
                     self.step_down(out);
                 }
             }
@@ -314,13 +445,16 @@ impl Proposer {
         let before = self.watermark();
         for (slot, value) in values {
             self.chosen_through = self.chosen_through.max(*slot);
+            if let Value::Membership(membership) = value {
+                self.learn_membership(*slot, membership);
+            }
             for batch in self.orphans.remove(slot).into_iter().flatten() {
                 if !matches!(value, Value::Batch(chosen) if *chosen == batch) {
                     out.push(Effect::Event(Event::BatchLost { batch }));
                 }
             }
-            if let Phase::Leading(leading) = &mut self.phase
-                && let Err(lost) = leading.learned(*slot, value)
+            if let Phase::Leading(led) = &mut self.phase
+                && let Err(lost) = led.leading.learned(*slot, value)
             {
                 if let Some(batch) = lost.batch {
                     out.push(Effect::Event(Event::BatchLost { batch }));
@@ -332,7 +466,17 @@ impl Proposer {
             self.tell_watermark(out);
         }
         self.try_to_lead(now, out);
-        self.recover(now, out);
+        self.advance(now, out);
+        self.look_at_reads(now, out);
+    }
+
+    fn learn_membership(&mut self, slot: Slot, membership: &Membership) {
+        if let Some(memberships) = &mut self.memberships {
+            memberships.learn(slot, membership);
+        }
+        if let Phase::Leading(led) = &mut self.phase {
+            led.leading.memberships_changed();
+        }
     }
 
     // ---------------------------------------------------------------- time
@@ -350,14 +494,17 @@ impl Proposer {
             Phase::Idle => return,
             Phase::Preparing(phase1) if phase1.expires <= now => self.step_down(out),
             Phase::Preparing(_) => {}
-            Phase::Leading(leading) if leading.renew_at().is_some_and(|at| at <= now) => {
+            Phase::Leading(led) if led.leading.renew_at().is_some_and(|at| at <= now) => {
                 self.campaign(now, out);
                 return;
             }
-            Phase::Leading(leading) => {
-                let stalled = leading.is_stalled(now, self.limits.open_slot_age_max);
+            Phase::Leading(led) => {
+                let stalled = led.leading.is_stalled(now, self.limits.open_slot_age_max);
                 out.push(Effect::Local(Local::Election(ElectionInput::Stalled(stalled))));
                 self.resend(now, out);
+                self.learn_first(out);
+                self.advance(now, out);
+                self.confirm_again(now, out);
             }
         }
         self.wake_soon(now, out);
@@ -365,8 +512,9 @@ impl Proposer {
 
     /// Sends open slots again whose answer is overdue (2.3).
     fn resend(&mut self, now: Time, out: &mut Vec<Effect>) {
-        let Phase::Leading(leading) = &mut self.phase else { return };
+        let Phase::Leading(led) = &mut self.phase else { return };
         let Some(memberships) = &self.memberships else { return };
+        let leading = &mut led.leading;
         for slot in leading.overdue(now, &self.limits) {
             if let Some(membership) = memberships.governing(slot) {
                 leading.send(now, slot, membership.voting(), &self.limits, out);
@@ -387,13 +535,16 @@ impl Proposer {
 
     fn step_down(&mut self, out: &mut Vec<Effect>) {
         if !matches!(self.phase, Phase::Idle) {
-            self.leave_phase();
+            self.leave_phase(out);
             self.tell_state(out);
         }
     }
 
-    fn leave_phase(&mut self) {
-        if let Phase::Leading(leading) = std::mem::replace(&mut self.phase, Phase::Idle) {
+    fn leave_phase(&mut self, out: &mut Vec<Effect>) {
+        if let Phase::Leading(led) = std::mem::replace(&mut self.phase, Phase::Idle) {
+            let Led { leading, reading, changing } = *led;
+            reading.end(out);
+            changing.end(out);
             for (slot, batch) in leading.into_batches() {
                 self.orphans.entry(slot).or_default().insert(batch);
             }
@@ -426,7 +577,7 @@ impl Proposer {
 
     fn watermark(&self) -> Option<Slot> {
         match &self.phase {
-            Phase::Leading(leading) => Some(leading.watermark()),
+            Phase::Leading(led) => Some(led.leading.watermark()),
             _ => None,
         }
     }

@@ -1,19 +1,18 @@
-//! Sessions: what makes a repeated command apply once.
-//!
-//! A command that a node forwards carries its [`Origin`] (12.2): which node, which start of it, which serial. The table
-//! below is folded from the log, so every node decides alike whether a command is new.
+//! Origins: a command that one node forwards to another is applied once, also if the transport repeats it (12.2).
 
-use super::message::Origin;
+use crate::multi::membership::Membership;
+use crate::multi::message::Origin;
 use crate::paxos::NodeId;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Which forwarded commands have been applied.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OriginTable {
     by_node: BTreeMap<NodeId, Applied>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Applied {
     incarnation: u64,
     answered_through: u64,
@@ -37,9 +36,16 @@ impl OriginTable {
         }
         origin.serial > applied.answered_through && applied.above.insert(origin.serial)
     }
+
+    /// Forgets every node that is not in `membership`, which has just been learned: none of their commands may be admitted
+    /// any more.
+    pub fn keep_members(&mut self, membership: &Membership) {
+        self.by_node.retain(|node, _| membership.members().contains_key(node));
+    }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -78,5 +84,14 @@ mod tests {
         assert!(table.admit(origin(2, 1, 0)));
         assert!(!table.admit(origin(1, 2, 0)));
         assert!(table.admit(origin(3, 1, 0)));
+    }
+    #[test]
+    fn who_is_left_out_of_the_membership_is_forgotten_and_nobody_else() {
+        let other = Origin { node: NodeId::new(2), ..origin(1, 1, 0) };
+        let mut table = OriginTable::default();
+        assert!(table.admit(origin(1, 1, 0)) && table.admit(other));
+        table.keep_members(&Membership::voters([(NodeId::new(2), "")]).unwrap());
+        assert_eq!(table.by_node.keys().copied().collect::<Vec<_>>(), [NodeId::new(2)]);
+        assert!(!table.admit(other));
     }
 }
