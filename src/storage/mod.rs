@@ -16,7 +16,7 @@
 //! 6. **A dropped future does not undo its write.** It may still become durable.
 //! 7. **Owned.** [`Storage::open`] refuses another cluster's or node's place ([`StorageError::WrongOwner`]), a used one for
 //!    bootstrap and join ([`StorageError::InUse`]) and an empty one for restart ([`StorageError::Empty`]), and changes
-//!    nothing then.
+//!    nothing then. A restart takes the epoch that the place holds, whichever was asked for ([`Start::fits`]).
 //! 8. **Counted.** Each `open` appends one [`Incarnation`] to the identity, durably, before it returns (protocol 9.3).
 //! 9. **Honest.** Damage is never skipped: it is repaired by the rules of protocol 11, reported in
 //!    [`Recovered::log`] as unknown slots or as an abstention, or refused with [`StorageError::Corrupt`]. There is no
@@ -24,17 +24,18 @@
 //! 10. **Readable.** [`Storage::read`] gives the newest durable entry of each slot asked for, ascending, from the first
 //!     on, ending before the first gap, at `bytes_max`, or at the end; never an empty answer where the first slot is held.
 //! 11. **Cut.** [`Storage::trim`] may forget entries through the slot that it is told, and no other; it says through which
-//!     slot all are gone, which may be lower. What it recovers from then on is the fold of the facts it was told, of
-//!     [`Record::Trimmed`](crate::multi::Record), and of the groups that it kept. A crash at any point leaves all or nothing
-//!     of it to be seen.
+//!     slot entries are gone, which may be lower, and never goes down. The facts take the place of all other records of the
+//!     groups that it forgets. What is recovered from then on is the fold of the facts, of
+//!     [`Record::Trimmed`](crate::multi::Record) with that slot if any entry is gone, and of the groups that were kept: the
+//!     newest ones, whole and in order. A crash at any point leaves all or nothing of it to be seen.
 //! 12. **Snapshots.** One is written at a time, beside appends, and seen by nobody before it is sealed; `Ok` from
-//!     [`Storage::seal_snapshot`] means that it survives power loss, and that its length and checksum are those of its id. What
-//!     was written before a crash may be gone on with. A sealed one is kept at least until `trim` was told of a base with
-//!     another, newer one and yet another was sealed; it is never changed. A failure to write one ends that snapshot, and
-//!     nothing else: appends go on.
-//!     A storage need not have them: then its log is never cut, and grows.
-//! 13. **Scrubbed.** [`Storage::scrub`] reads on where it stood, about as much as it is told, and says what is damaged. It
-//!     repairs nothing and changes nothing.
+//!     [`Storage::seal_snapshot`] means that it survives power loss, and that its length and checksum (CRC-32 of the content)
+//!     are those of its id. A sealed one never changes. It is kept until two more were sealed, and beyond that while it is
+//!     the one that the newest base names, of those that were appended or given to `trim`; at an `open` all others may go. Of
+//!     one that was expected, what was written before a crash may be gone on with; of any other nothing is left. A failure to
+//!     write one ends that snapshot and gives its space back, and touches nothing else: appends go on.
+//! 13. **Scrubbed.** [`Storage::scrub`] reads on where it stood, about as much as it is told, begins anew after the end, and
+//!     says what is damaged. It repairs nothing and changes nothing. A slot that was written again after the damage is well.
 
 #[cfg(feature = "file-storage")]
 pub mod atomic_file;
@@ -105,8 +106,8 @@ pub trait Storage: Send + Sync + 'static {
     }
 
     /// Begins to write a snapshot that was applied through `through`, in place of any other that is not sealed. With
-    /// `expected` it is one that a peer holds, and what is left of an earlier attempt at the same one is gone on with.
-    /// Returns how many bytes of its content are held already (clause 12).
+    /// `expected` it is one that a peer holds, of the same `through`, and what is left of an earlier attempt at the same one
+    /// is gone on with. Returns how many bytes of its content are held already (clause 12).
     ///
     /// # Errors
     ///
@@ -120,7 +121,8 @@ pub trait Storage: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// As [`Storage::begin_snapshot`]; [`StorageError::NoSnapshot`] if none was begun or `at` is another place.
+    /// If it cannot be written, which ends this snapshot and nothing else. [`StorageError::NoSnapshot`] if none was begun or
+    /// `at` is another place, which changes nothing.
     async fn write_snapshot(&self, at: u64, bytes: Bytes) -> Result<(), StorageError> {
         drop((at, bytes));
         Err(StorageError::NoSnapshot)
@@ -130,7 +132,8 @@ pub trait Storage: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// As [`Storage::write_snapshot`]; [`StorageError::Corrupt`] if it is not the one that was expected, which is removed.
+    /// As [`Storage::write_snapshot`]; [`StorageError::Corrupt`] if it is not the one that was expected: what was written is
+    /// removed, and the transfer has to begin anew.
     async fn seal_snapshot(&self) -> Result<SnapshotId, StorageError> {
         Err(StorageError::NoSnapshot)
     }
@@ -204,6 +207,15 @@ pub enum Start {
     Restart,
 }
 
+impl Start {
+    /// Whether whoever asks for `asked` may start on the place of `found`: a restart takes the epoch that it finds, which
+    /// [`Recovered::owner`] tells.
+    pub fn fits(&self, asked: &Owner, found: &Owner) -> bool {
+        let epoch_fits = *self == Self::Restart || asked.epoch == found.epoch;
+        epoch_fits && (&asked.cluster, asked.node) == (&found.cluster, found.node)
+    }
+}
+
 /// What a storage found: who the node is and what it knew.
 #[derive(Clone, Debug)]
 pub struct Recovered {
@@ -262,7 +274,7 @@ pub enum StorageError {
         place: String,
     },
     /// It belongs to another node or cluster.
-    #[error("{place} belongs to node {} of cluster {}, not to node {} of cluster {}", found.node, found.cluster, asked.node, asked.cluster)]
+    #[error("{place} belongs to node {} of cluster {} in epoch {}, not to node {} of cluster {} in epoch {}", found.node, found.cluster, found.epoch, asked.node, asked.cluster, asked.epoch)]
     WrongOwner {
         /// What was opened.
         place: String,

@@ -4,22 +4,20 @@
 //! the old one had. It fails, holds its flushes and loses them on request; it has no threads and no clock.
 //! Knows nothing of: disks.
 
-use super::{Recovered, Start, Storage, StorageError};
-use crate::multi::{
-    DiskId, Entry, Group, Identity, Incarnation, Log, Membership, Owner, Record, Sequence, Slot,
-};
-use crate::paxos::{NodeId, ProposalId};
+mod place;
+mod snapshots;
+
+use super::{Recovered, Scrubbed, Start, Storage, StorageError};
+use crate::multi::{Entry, Group, Owner, Record, Slot, SnapshotId};
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::channel::oneshot;
-use std::collections::{BTreeMap, VecDeque};
+use place::Place;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// The id at an entry that was fetched as chosen.
-const FETCHED: ProposalId = ProposalId::new(0, NodeId::new(0));
 
 /// An acceptor's memory in the memory of this process. Clones are further storages on the same place, of which one at a
 /// time is open; dropping the open one is like the end of its process, and loses what waits for a held flush.
@@ -28,60 +26,6 @@ pub struct MemoryStorage {
     place: Arc<Mutex<Place>>,
     /// The opening that this value stands for.
     session: Mutex<Option<u64>>,
-}
-
-#[derive(Debug, Default)]
-struct Place {
-    node: Option<Node>,
-    random: u64,
-    /// Counts openings and power cuts, so that a storage from before is known.
-    sessions: u64,
-    open: Option<u64>,
-    poisoned: bool,
-    appends: u64,
-    faults: BTreeMap<u64, io::ErrorKind>,
-    hold: bool,
-    held: VecDeque<(Group, oneshot::Sender<Result<(), StorageError>>)>,
-}
-
-#[derive(Debug)]
-struct Node {
-    owner: Owner,
-    disk: DiskId,
-    bootstrap: Option<Membership>,
-    incarnations: Vec<Incarnation>,
-    sequence: Sequence,
-    log: Log,
-    entries: BTreeMap<Slot, Entry>,
-}
-
-impl Node {
-    fn fold(&mut self, group: &Group) {
-        for record in &group.records {
-            self.log.apply(record);
-            match record {
-                Record::Accepted { slot, id, value } => {
-                    self.entries.insert(*slot, Entry { id: *id, value: value.clone() });
-                }
-                Record::Chosen { slot, value } => {
-                    self.entries.insert(*slot, Entry { id: FETCHED, value: value.clone() });
-                }
-                _ => {}
-            }
-        }
-        self.sequence = self.sequence.max(group.sequence);
-    }
-
-    fn recovered(&self) -> Recovered {
-        Recovered {
-            owner: self.owner.clone(),
-            disk: self.disk,
-            incarnations: self.incarnations.clone(),
-            bootstrap: self.bootstrap.clone(),
-            sequence: self.sequence,
-            log: self.log.clone(),
-        }
-    }
 }
 
 impl Default for MemoryStorage {
@@ -136,12 +80,32 @@ impl MemoryStorage {
         place.hold = false;
         let held = std::mem::take(&mut place.held);
         for (group, answer) in held {
-            if let Some(node) = &mut place.node {
-                node.fold(&group);
-            }
+            place.take(group);
             // A dropped future does not undo its write.
             let _ = answer.send(Ok(()));
         }
+    }
+
+    /// Lets the next write of a snapshot fail like this; that ends the snapshot, and nothing else.
+    pub fn fail_next_snapshot_write(&self, kind: io::ErrorKind) {
+        self.lock().snapshots.fail_write(0, kind);
+    }
+
+    /// Lets the write of a snapshot fail that comes after `later` more.
+    pub fn fail_snapshot_write(&self, later: u64, kind: io::ErrorKind) {
+        self.lock().snapshots.fail_write(later, kind);
+    }
+
+    /// Damages what is held of `slot`, as rot does, and says whether anything is: a read of it fails, a scrub finds it, and
+    /// after a restart what was accepted there is unknown. Ends when the slot is written again.
+    pub fn corrupt_entry(&self, slot: Slot) -> bool {
+        self.lock().node.as_mut().is_some_and(|node| node.corrupt(slot))
+    }
+
+    /// Damages a sealed snapshot, as rot does, and says whether it is held: a read of it fails, and a scrub finds it. Ends
+    /// when the same one is sealed again.
+    pub fn corrupt_snapshot(&self, snapshot: SnapshotId) -> bool {
+        self.lock().snapshots.corrupt(snapshot)
     }
 
     /// How many appends wait.
@@ -187,58 +151,6 @@ impl MemoryStorage {
     }
 }
 
-impl Place {
-    const NAME: &str = "the memory storage";
-
-    fn open(&mut self, owner: Owner, start: Start) -> Result<Recovered, StorageError> {
-        let place = Self::NAME.to_owned();
-        if self.open.is_some() {
-            return Err(StorageError::Locked { place });
-        }
-        match (&self.node, &start) {
-            (Some(node), _) if node.owner != owner => {
-                let (found, asked) = (Box::new(node.owner.clone()), Box::new(owner));
-                return Err(StorageError::WrongOwner { place, found, asked });
-            }
-            (Some(_), Start::Restart) => {}
-            (Some(node), Start::Bootstrap(membership))
-                if node.bootstrap.as_ref() == Some(membership)
-                    && !node.log.is_formed()
-                    && node.log.promised().is_none() => {}
-            (Some(_), Start::Bootstrap(_) | Start::Join) => return Err(StorageError::InUse { place }),
-            (None, Start::Restart) => return Err(StorageError::Empty { place }),
-            (None, Start::Bootstrap(_) | Start::Join) => {}
-        }
-        let (disk, nonce) = (self.next_random(), self.next_random());
-        let node = self.node.get_or_insert_with(|| Node {
-            owner,
-            disk: DiskId(disk),
-            bootstrap: if let Start::Bootstrap(membership) = start { Some(membership) } else { None },
-            incarnations: Vec::new(),
-            sequence: Sequence::default(),
-            log: Log::default(),
-            entries: BTreeMap::new(),
-        });
-        let counter = node.incarnations.last().map_or(0, |last| last.counter).saturating_add(1);
-        node.incarnations.push(Incarnation { counter, nonce });
-        let surplus = node.incarnations.len().saturating_sub(Identity::INCARNATIONS_MAX);
-        node.incarnations.drain(..surplus);
-        let recovered = node.recovered();
-        self.sessions += 1;
-        self.open = Some(self.sessions);
-        self.poisoned = false;
-        Ok(recovered)
-    }
-
-    /// SplitMix64.
-    fn next_random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-}
-
 #[async_trait]
 impl Storage for MemoryStorage {
     async fn open(&self, owner: Owner, start: Start) -> Result<Recovered, StorageError> {
@@ -253,7 +165,7 @@ impl Storage for MemoryStorage {
 
     async fn recover(&self) -> Result<Recovered, StorageError> {
         let place = self.open_place()?;
-        place.node.as_ref().map(Node::recovered).ok_or(StorageError::NotOpen)
+        place.node.as_ref().map(place::Node::recovered).ok_or(StorageError::NotOpen)
     }
 
     async fn append(&self, group: Group) -> Result<(), StorageError> {
@@ -270,9 +182,7 @@ impl Storage for MemoryStorage {
                 return Err(StorageError::Io { op: "append", path, source: kind.into() });
             }
             if !place.hold {
-                if let Some(node) = &mut place.node {
-                    node.fold(&group);
-                }
+                place.take(group);
                 return Ok(());
             }
             let (sender, receiver) = oneshot::channel();
@@ -284,20 +194,46 @@ impl Storage for MemoryStorage {
 
     async fn read(&self, slots: Range<Slot>, bytes_max: usize) -> Result<Vec<(Slot, Entry)>, StorageError> {
         let place = self.open_place()?;
-        let mut found = Vec::new();
-        let mut bytes = 0_usize;
-        let mut next = slots.start.max(Slot::FIRST);
-        let entries =
-            place.node.as_ref().filter(|_| next < slots.end).map(|node| node.entries.range(next..slots.end));
-        for (slot, entry) in entries.into_iter().flatten() {
-            bytes = bytes.saturating_add(entry.value.size());
-            if *slot != next || (bytes > bytes_max && !found.is_empty()) {
-                break;
-            }
-            found.push((*slot, entry.clone()));
-            next = slot.next();
+        place.node.as_ref().map_or(Ok(Vec::new()), |node| node.read(slots, bytes_max))
+    }
+
+    async fn trim(&self, through: Slot, facts: Vec<Record>) -> Result<Slot, StorageError> {
+        let mut place = self.open_place()?;
+        if place.poisoned {
+            return Err(StorageError::Poisoned);
         }
-        Ok(found)
+        place.snapshots.note_bases(&facts);
+        place.node.as_mut().map(|node| node.trim(through, facts)).ok_or(StorageError::NotOpen)
+    }
+
+    async fn begin_snapshot(&self, through: Slot, expected: Option<SnapshotId>) -> Result<u64, StorageError> {
+        Ok(self.open_place()?.snapshots.begin(through, expected))
+    }
+
+    async fn write_snapshot(&self, at: u64, bytes: Bytes) -> Result<(), StorageError> {
+        self.open_place()?.snapshots.write(at, &bytes)
+    }
+
+    async fn seal_snapshot(&self) -> Result<SnapshotId, StorageError> {
+        self.open_place()?.snapshots.seal()
+    }
+
+    async fn read_snapshot(
+        &self,
+        snapshot: SnapshotId,
+        at: u64,
+        bytes_max: usize,
+    ) -> Result<Bytes, StorageError> {
+        self.open_place()?.snapshots.read(snapshot, at, bytes_max)
+    }
+
+    async fn scrub(&self, _: usize) -> Result<Scrubbed, StorageError> {
+        Ok(self.open_place()?.scrub())
+    }
+
+    fn log_bytes(&self) -> u64 {
+        let bytes = |place: MutexGuard<'_, Place>| place.node.as_ref().map_or(0, place::Node::log_bytes);
+        self.open_place().map_or(0, bytes)
     }
 
     async fn close(&self) -> Result<(), StorageError> {
