@@ -1,7 +1,13 @@
 //! At most one value is chosen for a slot, whatever membership governs it (protocol 6 with 1.6, 1.7 and 3.2).
 
-use crate::model::*;
+use crate::model::{exhaust, find};
+use crate::scope::*;
+use crate::world::World;
 use stateright::Property;
+use synod::multi::{Memberships, Slot};
+
+const TWO_VALUES: &str = "at most one value is chosen for a slot";
+const WRONGLY_TOLD: &str = "what a watermark tells is chosen";
 
 /// What has to happen in some run, or else the walk showed nothing.
 pub fn properties() -> Vec<Property<Scope>> {
@@ -9,54 +15,85 @@ pub fn properties() -> Vec<Property<Scope>> {
         Property::sometimes("a value is chosen under the new membership", |scope: &Scope, world: &World| {
             world.is_governed_anew(scope)
         }),
+        Property::sometimes("both leaders get a value chosen", |_, world: &World| {
+            [0, 1].iter().all(|leader| world.chosen.contains(&Some(Value::Batch(*leader))))
+        }),
     ]
 }
 
-const SCOPE: Scope = Scope { slots: 3, alpha: 1, changes: &[Some(D), None], reads: false, without: &[] };
+// protocol 6, α = 1: {A, B, C} → {D}
+#[test]
+fn in_every_run_with_a_change_by_the_sitting_leader_a_slot_has_one_value() {
+    exhaust(Scope::new(3, 1, "ABC", "D", ""), 368_489);
+}
 
 #[test]
-fn probe() {
-    let slots: usize = std::env::var("SLOTS").unwrap().parse().unwrap();
-    let alpha: usize = std::env::var("ALPHA").unwrap().parse().unwrap();
-    let changes: &'static [Option<Membership>] = match std::env::var("CHANGES").unwrap().as_str() {
-        "D," => &[Some(D), None],
-        ",D" => &[None, Some(D)],
-        "D,D" => &[Some(D), Some(D)],
-        "D,,"=> &[Some(D), None, None],
-        "ADE,"=> &[Some(ADE), None],
-        ",ADE"=> &[None, Some(ADE)],
-        "D,ADE"=> &[Some(D), Some(ADE)],
-        "ADE,D"=> &[Some(ADE), Some(D)],
-        "DE21,"=> &[Some(DE_PROMISED_BY_TWO), None],
-        "DE12,"=> &[Some(DE_PROMISED_BY_ONE), None],
-        _ => panic!(),
-    };
-    let without: &'static [Rule] = match std::env::var("WITHOUT").unwrap_or_default().as_str() {
-        "" => &[],
-        "learned_below" => &[Rule::LearnedBelow],
-        "window" => &[Rule::Window],
-        "where" => &[Rule::NothingWhereLearned],
-        "own" => &[Rule::WatermarkOfOwnValues],
-        "alpha" => &[Rule::GovernsAboveAlpha],
-        "alphahole" => &[Rule::GovernsAboveAlpha, Rule::ChangeAboveRecovery],
-        "recovery" => &[Rule::ChangeAboveRecovery],
-        "pending" => &[Rule::OneChangePending],
-        "both" => &[Rule::ChangeAboveRecovery,Rule::OneChangePending],
-        "63" => &[Rule::PhaseOneInNewMembership],
-        "mark_recovery" => &[Rule::MarkAboveRecovery],
-        "anew" => &[Rule::MarkTakenAnew],
-        "mark1" => &[Rule::MembershipAboveMark],
-        "enough" => &[Rule::EnoughConfirm],
-        "round" => &[Rule::RoundAfterArrival],
-        _ => panic!(),
-    };
-    use stateright::*;
-    let scope = Scope { slots, alpha, changes, reads: std::env::var("READS").is_ok(), without };
-    let start = std::time::Instant::now();
-    let checker = scope.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).timeout(std::time::Duration::from_secs(100)).spawn_dfs().join();
-    println!("unique {} total {} depth {} {:?} ", checker.unique_state_count(), checker.state_count(), checker.max_depth(), start.elapsed());
-    for (name, path) in checker.discoveries() {
-        println!("{name}: {:?}", path.into_actions());
+fn in_every_run_with_a_change_by_the_challenger_a_slot_has_one_value() {
+    exhaust(Scope::new(3, 1, "ABC", "", "D"), 308_303);
+}
+
+// α = 1: {A, B, C} → {A, D, E}
+#[test]
+fn in_every_run_with_a_voter_in_both_memberships_a_slot_has_one_value() {
+    exhaust(Scope::new(3, 1, "ABC", "", "ADE"), 914_335);
+}
+
+// α = 2: {A} → {A, B, C}
+#[test]
+fn in_every_run_of_one_voter_that_becomes_three_with_two_slots_open_a_slot_has_one_value() {
+    exhaust(Scope::new(4, 2, "A", "ABC", ""), 52_678);
+}
+
+fn a_change() -> Scope {
+    Scope::new(3, 1, "ABC", "D", "")
+}
+
+// protocol 1.6
+#[test]
+fn to_propose_one_slot_too_early_makes_two_values() {
+    find(a_change().without(Without::LearnedBelow), TWO_VALUES);
+}
+
+// protocol 6.3
+#[test]
+fn to_skip_phase_1_in_the_new_membership_makes_two_values() {
+    find(a_change().without(Without::PhaseOneInNewMembership), TWO_VALUES);
+}
+
+// protocol 3.2
+#[test]
+fn a_watermark_over_a_slot_that_went_to_another_value_tells_a_wrong_one() {
+    find(a_change().without(Without::WatermarkOfOwnValues), WRONGLY_TOLD);
+}
+
+// protocol 1.6, last sentence
+#[test]
+fn a_proposal_at_a_slot_that_was_learned_makes_a_watermark_tell_a_wrong_value() {
+    find(a_change().without(Without::NothingWhereLearned), WRONGLY_TOLD);
+}
+
+/// The number read as a log: in base three, a batch or one of the two changes for each slot.
+fn log(number: usize) -> Log {
+    let value = |digit| [Value::Batch(0), Value::Change(0), Value::Change(1)][digit];
+    std::array::from_fn(|index| Some(value(number / 3_usize.pow(index as u32) % 3)))
+}
+
+// protocol 6.1: what the models take for granted is what the product does
+#[test]
+fn the_memberships_of_the_product_govern_the_slots_that_the_model_says() {
+    for (alpha, number) in (1..=2).flat_map(|alpha| (0..81).map(move |number| (alpha, number))) {
+        let scope = Scope::new(SLOTS_MAX, alpha, "ABC", "D", "ADE");
+        let names = ["ABC", "D", "ADE"].map(|names| membership(names, alpha));
+        let mut memberships = Memberships::bootstrap(names[0].clone());
+        let log = log(number);
+        for (slot, value) in (1..).zip(&log) {
+            if let Some(Value::Change(leader)) = value {
+                memberships.learn(Slot::new(slot), &names[usize::from(*leader) + 1]);
+            }
+        }
+        for slot in 1..=SLOTS_MAX {
+            let expected = &names[scope.governing(&log, slot)];
+            assert_eq!(memberships.governing(Slot::new(slot as u64)), Some(expected), "{log:?} at {slot}");
+        }
     }
-    let _ = SCOPE;
 }

@@ -1,6 +1,8 @@
 //! A read shows every write that was acknowledged before it arrived (protocol 7.1 to 7.3).
 
-use crate::model::*;
+use crate::model::{exhaust, find};
+use crate::scope::*;
+use crate::world::World;
 use stateright::Property;
 
 /// The one read of a run.
@@ -24,7 +26,8 @@ impl Scope {
 
     /// The read arrives, and its first mark is taken at once: the lowest that there can be.
     pub fn arrive(&self, world: &mut World, reader: usize) {
-        let acknowledged = world.leaders.iter().map(|leader| through(&leader.learned)).max().unwrap_or(0) as u8;
+        let acknowledged =
+            world.leaders.iter().map(|leader| through(&leader.learned)).max().unwrap_or(0) as u8;
         let read = Read { reader: reader as u8, acknowledged, mark: 0, won: 0 };
         world.read = Some(self.mark(world, &read));
         for acceptor in &mut world.acceptors {
@@ -35,10 +38,11 @@ impl Scope {
     /// The read with the mark that would be taken now.
     pub fn mark(&self, world: &World, read: &Read) -> Read {
         let reader = usize::from(read.reader);
-        let recovered = if self.keeps(Rule::MarkAboveRecovery) { world.recovery_through(reader) } else { 0 };
+        let recovered =
+            if self.keeps(Without::MarkAboveRecovery) { world.recovery_through(reader) } else { 0 };
         let mark = highest(&world.leaders[reader].proposed).max(recovered) as u8;
         let heard = world.heard_by(reader);
-        let won = (0..=self.changes.len()).filter(|index| self.membership(*index).is_promised_by(heard));
+        let won = (0..=LEADERS_MAX).filter(|index| self.membership(*index).is_promised_by(heard));
         Read { mark, won: won.map(|index| 1 << index).sum(), ..read.clone() }
     }
 
@@ -49,15 +53,19 @@ impl Scope {
         let is_confirmable = |index| self.is_confirmed(self.membership(index), may_confirm);
         read.mark >= read.acknowledged
             || self.is_silent(&world.leaders[reader])
-            || !(0..=self.changes.len()).any(is_confirmable)
+            || !(0..=LEADERS_MAX).any(is_confirmable)
     }
 
     fn confirming(&self, world: &World, reader: usize) -> u8 {
-        if self.keeps(Rule::RoundAfterArrival) { world.confirming() } else { world.ever_promised(reader) }
+        if self.keeps(Without::RoundAfterArrival) { world.confirming() } else { world.ever_promised(reader) }
     }
 
-    fn is_confirmed(&self, membership: Membership, confirming: u8) -> bool {
-        membership.is_confirmed_by(confirming, u32::from(!self.keeps(Rule::EnoughConfirm)))
+    fn is_confirmed(&self, membership: Voters, confirming: u8) -> bool {
+        if self.keeps(Without::EnoughConfirm) {
+            membership.is_confirmed_by(confirming)
+        } else {
+            membership.is_nearly_confirmed_by(confirming)
+        }
     }
 
     /// May the read be served now, from the state at its mark?
@@ -69,21 +77,81 @@ impl Scope {
         if self.is_silent(leader) || through(&leader.learned) < mark {
             return false;
         }
-        let slot = if self.keeps(Rule::MembershipAboveMark) { mark + 1 } else { mark.max(1) };
+        let slot = if self.keeps(Without::MembershipAboveMark) { mark + 1 } else { mark.max(1) };
         let governing = self.governing(&leader.learned, slot);
-        let won = if self.keeps(Rule::MarkTakenAnew) { read.won } else { self.mark(world, read).won };
+        let won = if self.keeps(Without::MarkTakenAnew) { read.won } else { self.mark(world, read).won };
         let is_confirmed = self.is_confirmed(self.membership(governing), self.confirming(world, reader));
         won >> governing & 1 == 1 && is_confirmed
     }
 }
 
+const WRONG: &str = "a read shows what was acknowledged before it";
+
 pub fn properties() -> Vec<Property<Scope>> {
     vec![
-        Property::always("a read shows what was acknowledged before it", |scope: &Scope, world: &World| {
+        Property::always(WRONG, |scope: &Scope, world: &World| {
             !scope.is_served(world) || world.read.as_ref().is_some_and(|read| read.mark >= read.acknowledged)
         }),
-        Property::sometimes("a read is served after a leader change", |scope: &Scope, world: &World| {
-            scope.is_served(world) && world.read.as_ref().is_some_and(|read| read.reader > 0 && read.acknowledged > 0)
+        Property::sometimes(
+            "the challenger serves a read of what was acknowledged",
+            |scope, world: &World| {
+                scope.is_served(world)
+                    && world.read.as_ref().is_some_and(|read| read.reader > 0 && read.acknowledged > 0)
+            },
+        ),
+        Property::sometimes("a read is served under the new membership", |scope: &Scope, world: &World| {
+            let mark = world.read.as_ref().map_or(0, |read| usize::from(read.mark));
+            scope.is_served(world) && scope.governing(&world.chosen, mark + 1) != 0
         }),
     ]
+}
+
+// protocol 7.1, 7.2, 7.3
+#[test]
+fn in_every_run_with_a_change_by_the_sitting_leader_a_read_sees_what_was_acknowledged() {
+    exhaust(Scope::new(3, 1, "ABC", "D", "").with_a_read(), 1_179_810);
+}
+
+#[test]
+fn in_every_run_with_a_change_by_the_challenger_a_read_sees_what_was_acknowledged() {
+    exhaust(Scope::new(3, 1, "ABC", "", "D").with_a_read(), 986_308);
+}
+
+#[test]
+fn in_every_run_of_one_voter_that_becomes_three_a_read_sees_what_was_acknowledged() {
+    exhaust(Scope::new(3, 1, "A", "ABC", "").with_a_read(), 20_167);
+}
+
+fn a_change_and_a_read() -> Scope {
+    Scope::new(3, 1, "ABC", "D", "").with_a_read()
+}
+
+// protocol 7.1
+#[test]
+fn a_mark_below_what_has_to_be_recovered_hides_a_write() {
+    find(a_change_and_a_read().without(Without::MarkAboveRecovery), WRONG);
+}
+
+// protocol 7.1
+#[test]
+fn a_mark_not_taken_anew_after_phase_1_hides_a_write() {
+    find(a_change_and_a_read().without(Without::MarkTakenAnew), WRONG);
+}
+
+// protocol 7.1, 7.2
+#[test]
+fn the_membership_of_the_mark_instead_of_the_slot_above_hides_a_write() {
+    find(a_change_and_a_read().without(Without::MembershipAboveMark), WRONG);
+}
+
+// protocol 7.2
+#[test]
+fn a_confirmation_by_one_voter_too_few_hides_a_write() {
+    find(a_change_and_a_read().without(Without::EnoughConfirm), WRONG);
+}
+
+// protocol 7.2
+#[test]
+fn a_round_that_began_before_the_read_arrived_hides_a_write() {
+    find(a_change_and_a_read().without(Without::RoundAfterArrival), WRONG);
 }
