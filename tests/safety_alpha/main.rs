@@ -1,13 +1,13 @@
 //! A log whose membership changes by Lamport's α, and linearizable reads from it: every run of a small cluster.
 //!
-//! These are models, far smaller than `synod::multi`: they check the rules, not the code. Only quorums and the memberships of
-//! slots are the product's own.
+//! These are models, far smaller than `synod::multi`: they check the rules, not the code. Only the counting of quorums and
+//! the memberships of slots are held to the product's own.
 //!
 //! # The story
 //!
-//! A log of three or four slots. The first voters, such as A, B and C, govern it until a *change* is chosen in it; a change chosen at slot
-//! s governs the slots above s + α. Every leader has one proposal id, one batch of its own, and perhaps one change. The
-//! leader with the lowest id is in office when a run begins: everybody has promised it. The others challenge it. Each
+//! A log of three or four slots. The first voters, such as A, B and C, govern it until a *change* is chosen in it; a change
+//! chosen at slot s governs the slots above s + α. Every leader has one proposal id, one batch of its own, and perhaps one change. The
+//! leader with the lowest id is in office when a run begins: everybody has promised it. The other challenges it. Each
 //! wins phase 1 in the membership of a slot, proposes there what its promises oblige it to, or what it likes, learns what
 //! was chosen, and goes on to the next slot, of which another membership may be in charge.
 //!
@@ -31,15 +31,26 @@
 //!
 //! # What is covered, and what is not
 //!
-//! Two leaders, one id each, at most one change in a run. α = 1 with three slots: {A, B, C} → {D} by either leader, with and
-//! without a read; → {A, D, E} by the challenger; {A} → {A, B, C} with a read. α = 2 needs four slots: {A} → {A, B, C} only, no read.
-//! At most one read arrives in a run, at either leader; a follower's read (7.3) is that of its leader.
-//! Quorums are majorities, as `synod::multi::Membership` counts them.
+//! Two leaders, one id each; one change comes into force in a run. At most one read arrives, at either leader.
 //!
-//! Not in here: {A, B, C} → anything with α = 2, a change by the sitting leader to {A, D, E}, a third leader or a second
-//! change (too large to exhaust in a minute); flexible quorums; leases; the election, and so 6.4 (anyone may challenge);
-//! trimming, snapshots and the hand-over (6.5). The checks before a change (6.2) are liveness, and left out. The rules that
-//! a change waits until none is pending and stands above recovery are in the model, but no mutant goes without them.
+//! | α | slots | first | change | of | reads |
+//! |---|---|---|---|---|---|
+//! | 1 | 3 | {A, B, C} | {D} | the sitting leader | with and without |
+//! | 1 | 3 | {A, B, C} | {D} | the challenger | with and without |
+//! | 1 | 3 | {A, B, C} | {A, D, E} | the challenger | without |
+//! | 1 | 3 | {A} | {A, B, C} | the sitting leader | with |
+//! | 2 | 4 | {A} | {A, B, C} | the sitting leader | with and without |
+//! | 2 | 4 | {A} | {A, B, C} | the challenger | without |
+//! | 2 | 4 | {A} | {D} | both | without |
+//!
+//! Not in here, for the time it would take: α = 2 with {A, B, C} as the first voters; {A, D, E} with a read or by the
+//! sitting leader; a third leader (so which of several reported ids is the highest is never in question); a second change
+//! that comes into force above the first.
+//!
+//! Not in here at all: flexible quorum sizes; leases (7.4); a follower's read (7.3), which is its leader's mark plus waiting;
+//! the election and who may campaign (6.4: here anyone may challenge); trimming, snapshots and the hand-over (6.5); disks
+//! that forget; the checks before a change (6.2), which are for liveness. That a change waits until none is pending and
+//! stands above `recovery_through` (6.2) is kept, but no mutant goes without it.
 //!
 //! *Chosen* is judged from the history of votes, as everybody would judge it who can: whoever knows the log through
 //! t − α − 1 counts the votes at t by the membership that follows from it.

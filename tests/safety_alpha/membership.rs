@@ -1,4 +1,7 @@
 //! At most one value is chosen for a slot, whatever membership governs it (protocol 6 with 1.6, 1.7 and 3.2).
+//!
+//! A mutant breaks agreement itself, or makes a watermark tell an acceptor a value that was not chosen (3.3): then two
+//! learners differ at the next step. Leaves out what `main.rs` lists.
 
 use crate::model::{exhaust, find};
 use crate::scope::*;
@@ -44,6 +47,17 @@ fn in_every_run_of_one_voter_that_becomes_three_with_two_slots_open_a_slot_has_o
     exhaust(Scope::new(4, 2, "A", "ABC", ""), 52_678);
 }
 
+#[test]
+fn in_every_run_of_one_voter_that_a_challenger_makes_three_with_two_slots_open_a_slot_has_one_value() {
+    exhaust(Scope::new(4, 2, "A", "", "ABC"), 6_170);
+}
+
+// α = 2: {A} → {D}
+#[test]
+fn in_every_run_of_one_voter_that_another_replaces_with_two_slots_open_a_slot_has_one_value() {
+    exhaust(Scope::new(4, 2, "A", "D", "D"), 10_773);
+}
+
 fn a_change() -> Scope {
     Scope::new(3, 1, "ABC", "D", "")
 }
@@ -52,6 +66,12 @@ fn a_change() -> Scope {
 #[test]
 fn to_propose_one_slot_too_early_makes_two_values() {
     find(a_change().without(Without::LearnedBelow), TWO_VALUES);
+}
+
+// protocol 1.6
+#[test]
+fn to_propose_one_slot_too_early_makes_two_values_with_two_slots_open_as_well() {
+    find(Scope::new(4, 2, "A", "ABC", "").without(Without::LearnedBelow), TWO_VALUES);
 }
 
 // protocol 6.3

@@ -1,4 +1,7 @@
 //! What may happen next (protocol 1.6, 1.7, 3.2, 3.3 and 6), what must hold, and how a scope is walked.
+//!
+//! One action is one step of one role: its write and what it sends are one, which is sound because an answer whose write
+//! was lost is an answer that was never given. Leaves out: nacks, catch-up and time, which only help progress.
 
 use crate::scope::*;
 use crate::world::*;

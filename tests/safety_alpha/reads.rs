@@ -1,4 +1,7 @@
 //! A read shows every write that was acknowledged before it arrived (protocol 7.1 to 7.3).
+//!
+//! A write counts as acknowledged once any leader has learned it. A read that has its mark high enough, or that can never be
+//! confirmed, cannot go wrong any more, so its run ends there. Leaves out: leases, followers, and a second read in a round.
 
 use crate::model::{exhaust, find};
 use crate::scope::*;
@@ -120,6 +123,11 @@ fn in_every_run_with_a_change_by_the_challenger_a_read_sees_what_was_acknowledge
 #[test]
 fn in_every_run_of_one_voter_that_becomes_three_a_read_sees_what_was_acknowledged() {
     exhaust(Scope::new(3, 1, "A", "ABC", "").with_a_read(), 20_167);
+}
+
+#[test]
+fn in_every_run_of_one_voter_that_becomes_three_with_two_slots_open_a_read_sees_what_was_acknowledged() {
+    exhaust(Scope::new(4, 2, "A", "ABC", "").with_a_read(), 174_248);
 }
 
 fn a_change_and_a_read() -> Scope {

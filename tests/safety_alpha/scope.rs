@@ -2,9 +2,9 @@
 //!
 //! Quorums are the product's: [`Voters`] asks `synod::multi::Membership` about every set of nodes once, and keeps the
 //! answers as bits. Which membership governs a slot is computed here, for speed; a test holds it to
-//! `synod::multi::Memberships` for every log.
+//! `synod::multi::Memberships` for every log. Leaves out: witnesses, observers, flexible sizes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use synod::multi::{Member, MemberKind, Membership};
 use synod::paxos::NodeId;
@@ -17,6 +17,7 @@ pub const LEADERS_MAX: usize = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Without {
     /// 1.6: learned through t − α − 1 before proposing at t. Without: through t − α − 2.
+    /// The window of 6.2, which is narrower still, has to go with it, or else it would hide the mutant.
     LearnedBelow,
     /// 1.6, last sentence: nothing is proposed at a slot that was learned.
     NothingWhereLearned,
@@ -56,7 +57,7 @@ impl Voters {
     pub fn named(names: &str) -> Self {
         let bits = names.bytes().map(|name| 1 << (name - b'A')).sum();
         let membership = membership(names, 1);
-        let ask = |says: &dyn Fn(&std::collections::BTreeSet<NodeId>) -> bool| -> Table {
+        let ask = |says: &dyn Fn(&BTreeSet<NodeId>) -> bool| -> Table {
             let nodes = |set: u32| (0..NODES).filter(move |node| set >> node & 1 == 1).map(node_id);
             (0..1 << NODES).map(|set| u32::from(says(&nodes(set).collect())) << set).sum()
         };

@@ -1,4 +1,7 @@
 //! What the cluster is at one moment: acceptors, leaders, and the history from which *chosen* is judged.
+//!
+//! There is no network in it: what was proposed and accepted is what was sent. Leaves out: what a disk could forget, and
+//! `chosen_through` and trim marks at acceptors, so every promise reports every slot.
 
 use crate::reads::Read;
 use crate::scope::*;
