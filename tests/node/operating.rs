@@ -1,12 +1,15 @@
 //! What operators do to running nodes: grow, shrink and replace, hand the lead over; and a disk that does not keep up.
 
 use crate::{Cluster, Ledger, entry, member, node, pause, simulate};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use synod::multi::{ChangeRefusal, ProposerState, TransferRefusal};
 use synod::{
-    Change, ChangeError, Member, MemberKind, Membership, MemoryStorage, ProposeError, StopCause,
+    Change, ChangeError, Member, MemberKind, Membership, MemoryStorage, ProposeError, ReadError, StopCause,
     TransferError,
 };
+use tracing::field::{Field, Visit};
+use tracing::span;
 
 fn voter() -> Member {
     member(MemberKind::Voter)
@@ -87,6 +90,86 @@ fn a_change_that_cannot_be_is_refused_with_its_reason() {
             matches!(stranger, Err(ChangeError::Refused(ChangeRefusal::NotAMember { .. }))),
             "{stranger:?}"
         );
+    });
+}
+
+/// The numbers of voters that warnings were about.
+#[derive(Clone, Default)]
+struct Warnings(Arc<Mutex<Vec<u64>>>);
+
+impl Visit for Warnings {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if field.name() == "voters" {
+            self.0.lock().unwrap().push(value);
+        }
+    }
+    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
+}
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN
+    }
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        event.record(&mut self.clone());
+    }
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+// protocol 6.1
+#[test]
+fn an_even_number_of_voters_is_allowed_with_a_warning_and_an_odd_one_without() {
+    let warnings = Warnings::default();
+    let _here = tracing::subscriber::set_default(warnings.clone());
+    simulate(async {
+        let cluster = Cluster::start(3).await;
+        let leader = cluster.leader().await;
+        let gone = cluster.follower().await;
+        let handle = cluster.handle(leader);
+        let two = handle.change(Change::Remove { node: node(gone) }).await.unwrap();
+        assert_eq!((two.voting().count(), two.quorums()), (2, (2, 2)));
+        let told = warnings.0.lock().unwrap().clone();
+        assert!(!told.is_empty() && told.iter().all(|voters| *voters == 2), "{told:?}");
+        let other = (1..=3).find(|id| *id != leader && *id != gone).unwrap();
+        warnings.0.lock().unwrap().clear();
+        let one = handle.change(Change::Remove { node: node(other) }).await.unwrap();
+        assert_eq!(one.voting().count(), 1);
+        assert_eq!(*warnings.0.lock().unwrap(), [0; 0]);
+    });
+}
+
+#[test]
+fn without_a_leader_reads_changes_and_transfers_say_so() {
+    simulate(async {
+        let mut cluster = Cluster::start(3).await;
+        let last = cluster.leader().await;
+        for other in (1..=3).filter(|id| *id != last) {
+            cluster.kill(other).await;
+        }
+        pause(Duration::from_secs(3)).await;
+        let handle = cluster.handle(last).with_deadline(Duration::from_millis(500));
+        let read = handle.read(Ledger::numbers).await;
+        assert!(matches!(read, Err(ReadError::NoLeader { .. })), "{read:?}");
+        let change = handle.change(Change::Add { node: node(4), member: voter() }).await;
+        assert!(matches!(change, Err(ChangeError::NotLeader { .. })), "{change:?}");
+        let transfer = handle.transfer(None).await;
+        assert!(matches!(transfer, Err(TransferError::NotLeader { .. })), "{transfer:?}");
+    });
+}
+
+// protocol 7.4
+#[test]
+fn a_read_under_a_lease_is_refused_where_the_cluster_has_none() {
+    simulate(async {
+        let cluster = Cluster::start(1).await;
+        let read = cluster.handle(1).read_lease(Ledger::numbers).await;
+        assert!(matches!(read, Err(ReadError::NoLease)), "{read:?}");
     });
 }
 
