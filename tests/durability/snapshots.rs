@@ -255,7 +255,8 @@ fn a_failed_call_ends_a_snapshot_gives_its_space_back_and_appends_go_on() {
     let last = whole.operations();
     let mut failed = 0;
     // One block is like another: the beginning, the flush and the end count.
-    let counts = |operation: &u64| *operation < first + 5 || *operation + 16 > last || *operation % 10 == 0;
+    let counts =
+        |operation: &u64| *operation < first + 5 || *operation + 16 > last || operation.is_multiple_of(10);
     for operation in (first..last).filter(counts) {
         for kind in [ErrorKind::StorageFull, ErrorKind::Other] {
             let (disk, storage) = start();
