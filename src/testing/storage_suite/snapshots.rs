@@ -336,7 +336,8 @@ async fn beside_appends(place: &dyn StoragePlace) -> Verdict {
         let write = storage.write_snapshot(at as u64, written.slice(at..at + 10_000));
         let read = storage.read_snapshot(earlier, from, 5000);
         let (appended, wrote, read) = futures::join!(append, write, read);
-        (appended?, wrote?);
+        appended?;
+        wrote?;
         let read = read?;
         let part = held.get(from as usize..from as usize + read.len());
         ensure(part.is_some_and(|part| part == read), || format!("other bytes stand at {from}"))?;

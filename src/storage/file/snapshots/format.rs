@@ -10,7 +10,7 @@
 //! block  := CRC-32 u32 of nonce, its number u64 and content; content: 64 KiB, less in the last one
 //! ```
 //!
-//! `known` is 0 while nobody can say which snapshot it will be. The nonce is drawn for each file, so that what the disk held
+//! `known` is 0 while nobody can say which snapshot it will be, 1 if it was expected, and 2 once it has turned out. The nonce is drawn for each file, so that what the disk held
 //! there before is not taken for a block of it.
 
 use crate::multi::{Slot, SnapshotId};
@@ -76,6 +76,8 @@ pub(super) struct Header {
     pub(super) through: Slot,
     /// Which snapshot it is, or is to become.
     pub(super) known: Option<SnapshotId>,
+    /// It was known from the beginning.
+    pub(super) is_expected: bool,
 }
 
 impl Header {
@@ -85,7 +87,8 @@ impl Header {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let (known, bytes, checksum) = self.known.map_or((0, 0, 0), |id| (1_u32, id.bytes, id.checksum));
+        let state = if self.is_expected { 1_u32 } else { 2 };
+        let (known, bytes, checksum) = self.known.map_or((0, 0, 0), |id| (state, id.bytes, id.checksum));
         let mut checked = Vec::with_capacity(HEADER_BYTES - CHECKED_AT);
         let Stamp { cluster, node, disk } = self.whose.stamp;
         for word in [cluster, node, disk, self.whose.epoch, self.nonce, self.through.get()] {
@@ -122,8 +125,9 @@ impl Header {
         let whose = Whose { stamp, epoch: word() };
         let (nonce, through) = (word(), Slot::new(word()));
         let (known, checksum, bytes) = (checked.get_u32_le(), checked.get_u32_le(), checked.get_u64_le());
-        let known = (known != 0).then_some(SnapshotId { through, bytes, checksum });
-        Ok(Self { whose, nonce, through, known })
+        let (is_expected, known) =
+            (known == 1, (known != 0).then_some(SnapshotId { through, bytes, checksum }));
+        Ok(Self { whose, nonce, through, known, is_expected })
     }
 
     /// The checksum of block `number`.
@@ -209,7 +213,7 @@ mod tests {
     }
 
     fn header(known: Option<SnapshotId>) -> Header {
-        Header { whose: whose(4, 2), nonce: 77, through: ID.through, known }
+        Header { whose: whose(4, 2), nonce: 77, through: ID.through, known, is_expected: false }
     }
 
     #[test]
@@ -231,8 +235,8 @@ mod tests {
     #[test]
     fn a_header_comes_back_and_any_other_is_refused() {
         let path = Path::new("snapshot");
-        for known in [Some(ID), None] {
-            let header = header(known);
+        let expected = Header { is_expected: true, ..header(Some(ID)) };
+        for header in [header(Some(ID)), header(None), expected] {
             let bytes = header.encode();
             assert_eq!(bytes.len(), HEADER_BYTES);
             assert_eq!(Header::decode(&bytes, path).unwrap(), header);

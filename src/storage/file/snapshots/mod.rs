@@ -87,7 +87,7 @@ impl Snapshots {
         } else if let Some(through) = partial_name(name) {
             let file = SnapshotFile::open(self.disk.as_ref(), path.clone(), Access::Read);
             let header = file.ok().map(|file| file.header);
-            let goes_on = |header: &Header| header.through == through && header.known.is_some();
+            let goes_on = |header: &Header| header.through == through && header.is_expected;
             if self.left.is_none() && header.as_ref().is_some_and(goes_on) {
                 self.left = Some(path);
                 return;
@@ -111,7 +111,8 @@ impl Snapshots {
         }
         self.abandon();
         let (disk, nonce) = (Arc::clone(&self.disk), self.disk.random());
-        let header = Header { whose: self.whose, nonce, through, known: expected };
+        let header =
+            Header { whose: self.whose, nonce, through, known: expected, is_expected: expected.is_some() };
         let left = self.left.take();
         let same =
             left.as_ref().filter(|left| expected.is_some() && **left == partial_path(&self.dir, through));

@@ -59,8 +59,8 @@ impl Writing {
     pub(super) fn resume(disk: Arc<dyn Disk>, dir: &Path, expected: Header) -> Option<Self> {
         let path = partial_path(dir, expected.through);
         let left = SnapshotFile::open(disk.as_ref(), path.clone(), Access::Write).ok()?;
-        let id = left.header.known.filter(|_| left.header.is_of(expected.whose))?;
-        if expected.known != Some(id) {
+        let id = left.header.known.filter(|id| expected.known == Some(*id))?;
+        if !left.header.is_expected || !left.header.is_of(expected.whose) {
             return None;
         }
         let mut checksum = crc32fast::Hasher::new();
