@@ -45,7 +45,7 @@ impl StoragePlace for Memory {
 }
 
 /// Whether the journal cuts and scrubs: then clauses 11 and 13 hold for the file storage too.
-const JOURNAL_CUTS: bool = false;
+const JOURNAL_CUTS: bool = true;
 
 /// Whether `path` is a segment of the journal.
 fn is_segment(path: &Path) -> bool {
