@@ -1,5 +1,5 @@
 //! The scrub: what is on disk is read now and then, slowly, so that rot is found while there are others to mend it from
-//! (protocol 11, F8, F10 to F12).
+//! (protocol 11, F7, F8, F10, F11).
 //!
 //! What it finds goes to the role that can mend it, which tells the operator.
 //! Never does: mend anything itself; stop the node.

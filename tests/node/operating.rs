@@ -1,6 +1,6 @@
 //! What operators do to running nodes: grow, shrink and replace, hand the lead over; and a disk that does not keep up.
 
-use crate::{Cluster, Ledger, config, entry, pause, simulate};
+use crate::{Cluster, Ledger, entry, pause, simulate};
 use std::time::Duration;
 use synod::multi::{ChangeRefusal, ProposerState, TransferRefusal};
 use synod::{
@@ -18,13 +18,13 @@ fn voter() -> Member {
 
 impl Cluster {
     /// A new node that knows nobody but the hub.
-    async fn join(&mut self, id: u64) {
+    pub(crate) async fn join(&mut self, id: u64) {
         self.storages.insert(id, MemoryStorage::with_seed(id));
-        let builder = Node::join(config(id)).state_machine(Ledger::default);
+        let builder = Node::join(self.config(id)).state_machine(Ledger::default);
         self.run(id, builder).await;
     }
 
-    async fn add(&mut self, id: u64) -> Membership {
+    pub(crate) async fn add(&mut self, id: u64) -> Membership {
         self.join(id).await;
         let handle = self.handle(1).with_deadline(Duration::from_secs(30));
         handle.change(Change::Add { node: node(id), member: voter() }).await.unwrap()
