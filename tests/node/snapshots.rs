@@ -57,7 +57,7 @@ fn a_snapshot_is_taken_while_commits_go_on_and_the_log_is_cut_behind_it() {
     simulate(async {
         let slow = |config: &mut Config| {
             often(config);
-            config.snapshot_log_bytes = 200_000;
+            config.snapshot_log_bytes = 100_000_000;
             // The state takes seconds to write.
             config.snapshot_bytes_per_second = 1_000;
         };
@@ -79,9 +79,11 @@ fn a_snapshot_is_taken_while_commits_go_on_and_the_log_is_cut_behind_it() {
         assert!(taken.through < status.applied_through, "it is of the state as it was");
         assert_eq!((status.snapshot, status.log_begins_at), (Some(taken), Some(taken.through)));
         cluster.kill(1).await;
-        let (log, _) = cluster.on_disk(1).await;
+        let (log, storage) = cluster.on_disk(1).await;
         assert_eq!(log.trimmed_through(), taken.through);
-        assert!(log.entry(taken.through.next()).is_some(), "the tail stays");
+        let first = taken.through.next();
+        assert_eq!(storage.read(first..first.next(), 1).await.unwrap().len(), 1, "the tail stays");
+        drop(storage);
         cluster.restart(1).await;
         cluster.leader().await;
         assert_eq!(cluster.numbers(1).await, (1..=330).collect::<Vec<_>>());
@@ -241,12 +243,13 @@ fn a_node_without_its_state_yet_serves_no_read() {
     simulate(async {
         let mut cluster = Cluster::tuned(3, often).await;
         propose(&cluster.handle(1), 1..=60).await;
-        cluster.join(4).await;
-        // It has not heard of anybody yet.
-        let handle = cluster.handle(4);
-        let hasty = handle.with_deadline(Duration::ZERO);
-        let error = hasty.read_stale(Ledger::numbers).await.unwrap_err();
+        let alone = Node::join(config(5)).transport(ChannelHub::new().transport(NodeId::new(5)));
+        let alone = alone.storage(MemoryStorage::with_seed(5)).host(Host::ThisArbiter);
+        let alone = alone.state_machine(Ledger::default).start().await.unwrap();
+        let error = alone.handle().read_stale(Ledger::numbers).await.unwrap_err();
         assert!(matches!(error, ReadError::Deadline), "{error:?}");
+        cluster.join(4).await;
+        let handle = cluster.handle(4);
         assert!(
             !handle.read_stale(Ledger::numbers).await.unwrap().is_empty(),
             "it waits for the first state"
