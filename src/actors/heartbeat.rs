@@ -231,7 +231,7 @@ impl<S: StateMachine> HeartbeatActor<S> {
                 self.admissions.clear();
                 self.rebuilding = Some(self.roster.recover());
             }
-            Role::Learner => self.roster.start_learner(),
+            Role::Learner => self.roster.restart_learner(),
             Role::Election => {}
         }
     }

@@ -88,6 +88,12 @@ impl<S: StateMachine> Roster<S> {
         wires.pass(Local::Learner(LearnerInput::Start), None);
     }
 
+    /// A new learner in place of one that has gone: it has to hear what the acceptor knows.
+    pub(super) fn restart_learner(&self) {
+        self.start_learner();
+        self.wires.pass(Local::Acceptor(AcceptorInput::Start), None);
+    }
+
     /// What a new acceptor is built from, once the running append has ended.
     pub(super) fn recover(&self) -> LocalBoxFuture<'static, Result<Recovered, StorageError>> {
         let wires = Rc::clone(&self.wires);

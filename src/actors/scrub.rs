@@ -1,5 +1,5 @@
 //! The scrub: what is on disk is read now and then, slowly, so that rot is found while there are others to mend it from
-//! (protocol 11, F8, F10 to F12).
+//! (protocol 11, F7, F8, F10, F11).
 //!
 //! What it finds goes to the role that can mend it, which tells the operator.
 //! Never does: mend anything itself; stop the node.
@@ -17,8 +17,10 @@ use std::time::Duration;
 
 /// Between two parts: short enough for small ones, long enough to let a disk sleep in between.
 const PAUSE: Duration = Duration::from_millis(250);
-/// After an error, and where there is nothing to check.
-const REST: Duration = Duration::from_secs(10);
+/// Where there is nothing to check.
+const IDLE_PAUSE: Duration = Duration::from_secs(1);
+/// After an error.
+const ERROR_PAUSE: Duration = Duration::from_secs(10);
 
 /// Starts to check, for as long as the node runs.
 pub(super) fn start<S: StateMachine>(wires: Rc<Wires<S>>) {
@@ -41,21 +43,23 @@ async fn scrub<S: StateMachine>(wires: Rc<Wires<S>>, bytes_per_second: u64) {
     let mut well = true;
     while !wires.board.over.get() {
         let scrubbed = wires.storage.scrub(part).await;
-        let rests = !matches!(&scrubbed, Ok(scrubbed) if scrubbed.bytes > 0);
         let is_well = scrubbed.is_ok();
-        match scrubbed {
+        let pause = match scrubbed {
             Ok(scrubbed) => {
                 let bytes = scrubbed.bytes;
                 tell(&wires, scrubbed);
                 pace.spend(bytes).await;
+                if bytes > 0 { PAUSE } else { IDLE_PAUSE }
             }
-            Err(error) if well => {
-                tracing::warn!(node = %wires.me(), %error, "cannot check what is on its disk");
+            Err(error) => {
+                if well {
+                    tracing::warn!(node = %wires.me(), %error, "cannot check what is on its disk");
+                }
+                ERROR_PAUSE
             }
-            Err(_) => {}
-        }
+        };
         well = is_well;
-        wires.timer.sleep_until(wires.timer.now() + if rests { REST } else { PAUSE }).await;
+        wires.timer.sleep_until(wires.timer.now() + pause).await;
     }
 }
 

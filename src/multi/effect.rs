@@ -325,7 +325,7 @@ pub enum AcceptorInput {
         /// The slots.
         slots: Vec<Interval>,
     },
-    /// What the storage holds beside entries is damaged: restate it, by [`Effect::Trim`] (F12).
+    /// What the storage holds beside entries is damaged: restate it, by [`Effect::Trim`] (F7).
     FactsDamaged,
     /// The proposer is about to campaign under `id`: promise it durably, then send `Prepare` to every other node of
     /// `to` (1.3).
@@ -619,7 +619,7 @@ pub enum Event {
         /// Where.
         slots: Vec<Interval>,
     },
-    /// What stands beside the entries is damaged where it was written; it is restated (F12).
+    /// What stands beside the entries is damaged where it was written; it is restated (F7).
     FactsDamaged,
     /// Every number is used up.
     ProposalIdExhausted,

@@ -16,7 +16,7 @@ fn voter() -> Member {
 }
 
 impl Cluster {
-    async fn add(&mut self, id: u64) -> Membership {
+    pub(crate) async fn add(&mut self, id: u64) -> Membership {
         self.join(id).await;
         let handle = self.handle(1).with_deadline(Duration::from_secs(30));
         handle.change(Change::Add { node: node(id), member: voter() }).await.unwrap()

@@ -107,7 +107,7 @@ impl Acceptor {
         }
     }
 
-    /// What stands beside the entries is damaged where it was written: a cut states it anew (F12).
+    /// What stands beside the entries is damaged where it was written: a cut states it anew (F7).
     pub(super) fn on_facts_damaged(&mut self, out: &mut Vec<Effect>) {
         out.push(Effect::Event(Event::FactsDamaged));
         self.trimming.restate = true;

@@ -166,6 +166,8 @@ impl Learner {
             self.learned = self.learned.max(self.applied);
             self.installing = Installing { need: self.installing.need, ..Installing::default() };
             self.met_need();
+            // How far the own log has learned above the snapshot, nobody may have said yet.
+            self.replay(now, out);
         } else {
             self.installing.damaged = Some(snapshot);
             self.installing.need = self.installing.need.max(Some(snapshot.through));
