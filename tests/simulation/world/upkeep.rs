@@ -46,6 +46,12 @@ impl World {
         }
         self.note(|| format!("{id:?} {task:?}"));
         let input = self.carry_out_task(id, task, state);
+        if self.percent(3) {
+            self.crash(id);
+            let back = self.micros(1_000, 100_000);
+            self.after(back, Event::Restart { node: id });
+            return;
+        }
         self.with(id, |node, now, out| node.step(now, input, out));
     }
 
@@ -143,7 +149,7 @@ impl World {
         let others = self.machines.iter().filter(|(other, _)| **other != id);
         let held = others.map(|(_, machine)| machine.disk.fold().chosen_through()).max();
         let machine = self.machines.get_mut(&id).unwrap();
-        if self.random.draw().is_multiple_of(2) {
+        if self.random.draw() % 5 < 3 {
             // What only this node has learned is lost with its only snapshot.
             if machine.disk.snapshots.through() <= held && machine.disk.snapshots.rot() {
                 self.faults.rotten_snapshots += 1;
