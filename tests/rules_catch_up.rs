@@ -180,6 +180,40 @@ fn an_empty_answer_is_not_asked_for_again_at_once() {
     assert_eq!(sends(&learner.take_at(ms(300), LearnerInput::Wake)), [(2, catch_up(1))]);
 }
 
+// A leader that was gone had more, and whoever was there instead was once asked for it as fast as messages go.
+#[test]
+fn a_peer_that_has_no_more_is_not_asked_again_at_once_for_what_another_had() {
+    let mut learner = learner();
+    learner.take(LearnerInput::LinkUp { peer: node(3) });
+    learner.take(behind(2, slot(9)));
+    for nth in 1..=20 {
+        let now = ms(300 * nth);
+        let asked = sends(&learner.take_at(now, LearnerInput::Wake));
+        if asked == [(3, catch_up(1))] {
+            for _ in 0..2 {
+                let out = learner.take_at(now, to_learner(3, told(1, &[], 0)));
+                assert_eq!(sends(&out), [], "nor when the answer is repeated");
+            }
+            learner.take_at(now, behind(2, slot(9)));
+        }
+    }
+    let late = sends(&learner.take_at(ms(300 * 21), LearnerInput::Wake));
+    assert_eq!(late.len(), 1, "but in time");
+}
+
+// protocol 4.1
+#[test]
+fn when_one_peer_has_no_more_the_next_that_has_is_asked_at_once() {
+    let mut learner = learner();
+    [2, 3].into_iter().for_each(|peer| drop(learner.take(LearnerInput::LinkUp { peer: node(peer) })));
+    learner.take(to_learner(2, told(1, &[], 0)));
+    learner.take(behind(2, slot(3)));
+    learner.take(behind(3, slot(3)));
+    let asked = sends(&learner.take_at(ms(300), LearnerInput::Wake))[0].0;
+    let out = learner.take_at(ms(300), to_learner(asked, told(1, &[], 0)));
+    assert_eq!(sends(&out), [(5 - asked, catch_up(1))]);
+}
+
 // A store that a rebuilt acceptor never answered once kept the learner from asking for ever.
 #[test]
 fn a_store_that_is_not_answered_is_given_up_and_fetched_again() {

@@ -577,3 +577,22 @@ fn a_role_that_was_built_anew_is_told_what_the_other_is_doing() {
     let watermark = ElectionInput::Watermark { through: slot(0) };
     assert_eq!(out, [Effect::Local(Local::Election(state)), Effect::Local(Local::Election(watermark))]);
 }
+
+// 6.2: a membership that a promise had reported, and that was learned before the lead was won, once counted as open for ever.
+#[test]
+fn what_was_learned_before_the_lead_was_won_is_not_open_any_more() {
+    let membership = voters_with_alpha(3, 1);
+    let mut proposer = proposer(membership.clone(), 0);
+    proposer.take(ProposerInput::Saw { id: id(4, 2) });
+    proposer.take(ProposerInput::Campaign);
+    let reported = [(1, id(4, 2), Value::Membership(membership.clone()))];
+    proposer.take(to_proposer(2, promise(id(5, 1), 0, reported)));
+    proposer.take(learned(1, &[Value::Membership(membership.clone()), Value::Noop]));
+    proposer.take(ProposerInput::Briefing(briefing(membership, 2, Some(id(5, 1)))));
+    proposer.take(to_proposer(1, promise(id(5, 1), 2, [])));
+    assert_eq!(proposer.state(), ProposerState::Leading { id: id(5, 1) });
+    let call = AdminCall::Change(Change::Remove { node: node(3) });
+    let out = proposer.take(ProposerInput::Admin { ticket: 1, call });
+    let refused = |effect: &Effect| matches!(effect, Effect::Answer { .. });
+    assert!(!out.iter().any(refused), "{out:?}");
+}

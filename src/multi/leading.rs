@@ -104,7 +104,7 @@ impl Leading {
         Self {
             id: phase1.id,
             recovery_through: phase1.recovery_through().max(chosen_through),
-            recovered: phase1.take_values(),
+            recovered: phase1.take_values().split_off(&chosen_through.next()),
             phase1,
             won_until: Slot::ZERO,
             asked: None,

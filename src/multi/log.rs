@@ -261,8 +261,10 @@ impl Log {
             }
             facts.push(Record::PeerSequence { node: *node, sequence: memory.sequence });
         }
-        if let Some(from) = self.unknown_from {
-            facts.push(Record::Unknown { slots: vec![Interval::new(from, Slot::MAX)] });
+        let mut unknown = intervals(self.unknown.iter().copied());
+        unknown.extend(self.unknown_from.map(|from| Interval::new(from, Slot::MAX)));
+        if !unknown.is_empty() {
+            facts.push(Record::Unknown { slots: unknown });
         }
         facts.extend(self.abstains.map(|reason| Record::Abstains { reason }));
         facts
@@ -497,6 +499,19 @@ mod tests {
         log.facts().iter().chain(&kept).chain([&last]).for_each(|record| again.apply(record));
         assert_eq!(again.chosen_through(), Slot::new(6));
         assert_eq!(again.watermark(), log.watermark());
+    }
+
+    // 11.5: a node once forgot with its log what it did not know, and promised that it had accepted nothing there.
+    #[test]
+    fn the_facts_keep_which_slots_above_the_base_are_unknown() {
+        let mut log = Log::default();
+        (1..=9).for_each(|slot| log.apply(&accepted(slot, 10)));
+        [6, 7].into_iter().for_each(|slot| log.lose(Slot::new(slot)));
+        log.apply(&Record::Based { base: base(4) });
+        let mut again = Log::default();
+        log.facts().iter().chain(&[accepted(9, 10)]).for_each(|record| again.apply(record));
+        let unknown = |log: &Log| (5..=9).filter(|slot| log.is_unknown(Slot::new(*slot))).collect::<Vec<_>>();
+        assert_eq!((unknown(&again), unknown(&log)), (vec![6, 7], vec![6, 7]));
     }
 
     // protocol 10.2

@@ -1,5 +1,6 @@
 //! The checkers: agreement, promises, acknowledged writes, judged from the history.
 
+use crate::snapshots::State;
 use std::collections::{BTreeMap, BTreeSet};
 use synod::multi::{BatchId, Membership, Memberships, Message, Slot, Value};
 use synod::paxos::{NodeId, ProposalId};
@@ -9,6 +10,8 @@ pub struct Checks {
     /// Folded from what is chosen, in slot order, through `folded`.
     memberships: Memberships,
     folded: Slot,
+    /// What applying every slot through each one that is folded gives.
+    states: Vec<State>,
     /// The highest slot of which a client was told.
     pub acknowledged_through: Slot,
     proposed: BTreeMap<(Slot, ProposalId), Value>,
@@ -25,6 +28,7 @@ impl Checks {
         Self {
             memberships: Memberships::bootstrap(membership.clone()),
             folded: Slot::ZERO,
+            states: vec![State::default()],
             acknowledged_through: Slot::ZERO,
             proposed: BTreeMap::new(),
             votes: BTreeMap::new(),
@@ -44,6 +48,9 @@ impl Checks {
     fn fold(&mut self) {
         while let Some(value) = self.chosen.get(&self.folded.next()) {
             self.folded = self.folded.next();
+            let mut state = *self.states.last().unwrap();
+            state.apply(self.folded, value);
+            self.states.push(state);
             if let Value::Membership(membership) = value {
                 self.memberships.learn(self.folded, membership);
             }
@@ -117,6 +124,23 @@ impl Checks {
         assert_eq!(slot, last.next(), "node {node} applies {slot} after {last}");
         let chosen = self.chosen.get(&slot);
         assert_eq!(chosen, Some(value), "node {node} applies at slot {slot} what is not chosen there");
+    }
+
+    /// `node` takes the state after `through` in place of its own.
+    pub fn restored(&mut self, node: NodeId, through: Slot, state: State) {
+        let last = self.applied.insert(node, through).unwrap_or_default();
+        assert!(
+            last < through,
+            "node {node} goes back from {last} to a snapshot at {through} (protocol 5.2)"
+        );
+        let expected = self.states.get(usize::try_from(through.get()).unwrap());
+        assert_eq!(expected, Some(&state), "node {node} restores another state at {through} (protocol 5.1)");
+    }
+
+    /// The first slot that the newest chosen membership governs, if it is in force.
+    pub fn newest_in_force(&self) -> Option<Slot> {
+        let next = self.folded.next();
+        self.memberships.coming(next).is_none().then(|| self.memberships.governs_from(next))
     }
 
     pub fn applied_through(&self, node: NodeId) -> Slot {

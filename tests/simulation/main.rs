@@ -1,7 +1,8 @@
 //! The simulator: whole clusters of the real core on virtual time, seeded.
 //!
 //! First a safety phase, in which messages are lost, repeated, delayed, overtaken and cut off, and nodes crash and
-//! restart without what they had not flushed; then everything heals, and the cluster has to serve. Throughout, what was
+//! restart without what they had not flushed, take snapshots, cut their logs and begin at each other's; disks rot, or are lost
+//! with their machines; then everything heals, and the cluster has to serve. Throughout, what was
 //! chosen is judged from the history of messages (`checks.rs`), never from what the nodes believe.
 //!
 //! A failure prints its seed; `SYNOD_SEED=<seed> cargo test --test simulation` runs that one alone, with its story.
@@ -10,6 +11,7 @@
 
 mod checks;
 mod disk;
+mod snapshots;
 mod world;
 
 use std::sync::Mutex;
@@ -19,6 +21,8 @@ use world::{Faults, Outcome, World};
 const SEEDS: u64 = 2_000;
 /// Each kind of fault has to occur this often over all seeds, else the schedule tests nothing.
 const FAULTS_MIN: u64 = 1_000;
+/// And what is rare by its nature this often.
+const RARE_MIN: u64 = 200;
 /// The median seed has to choose this many slots.
 const SLOTS_MEDIAN_MIN: u64 = 100;
 
@@ -74,6 +78,9 @@ fn no_seed_breaks_agreement_loses_a_write_or_stops_the_cluster() {
     );
     for (kind, count) in faults.counts() {
         assert!(count >= FAULTS_MIN, "only {count} times {kind}: the schedule tests nothing");
+    }
+    for (kind, count) in faults.rare() {
+        assert!(count >= RARE_MIN, "only {count} times {kind}: the schedule tests nothing");
     }
     assert!(median >= SLOTS_MEDIAN_MIN, "the median seed chose {median} slots");
 }

@@ -1,9 +1,12 @@
 //! The world: nodes, network and clients on one virtual clock.
 
+mod upkeep;
+
 use crate::checks::Checks;
-use crate::disk::Disk;
+use crate::disk::{Disk, Done};
+use crate::snapshots::State;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::time::Duration;
 use synod::election::{Election, Timing};
 use synod::multi::node::Node;
@@ -11,7 +14,7 @@ use synod::multi::{
     Acceptor, AcceptorInput, AdminCall, AdminOutcome, Answer, Batch, BatchBuilder, BatchId, Change,
     ClusterId, DiskId, Effect, Event as NodeEvent, Identity, Jitter, Learner, Limits, Local, Member,
     MemberKind, Membership, Message, Owner, Proposer, ProposerInput, ProposerState, ProtocolRange, Role,
-    Sequence, Slot, Tag, Time, Value,
+    Sequence, Slot, SnapshotTask, Tag, Time, Value,
 };
 use synod::paxos::NodeId;
 
@@ -33,6 +36,18 @@ pub struct Faults {
     changes: u64,
     transfers: u64,
     reads: u64,
+    snapshots: u64,
+    failed_snapshots: u64,
+    spoiled: u64,
+    resumed: u64,
+    trims: u64,
+    installs: u64,
+    restores: u64,
+    rotten_entries: u64,
+    rotten_snapshots: u64,
+    unrestored: u64,
+    wiped: u64,
+    replaced: u64,
 }
 
 impl Faults {
@@ -49,9 +64,30 @@ impl Faults {
         self.changes += other.changes;
         self.transfers += other.transfers;
         self.reads += other.reads;
+        self.snapshots += other.snapshots;
+        self.failed_snapshots += other.failed_snapshots;
+        self.spoiled += other.spoiled;
+        self.resumed += other.resumed;
+        self.trims += other.trims;
+        self.installs += other.installs;
+        self.restores += other.restores;
+        self.rotten_entries += other.rotten_entries;
+        self.rotten_snapshots += other.rotten_snapshots;
+        self.unrestored += other.unrestored;
+        self.wiped += other.wiped;
+        self.replaced += other.replaced;
     }
 
-    pub fn counts(&self) -> [(&'static str, u64); 12] {
+    /// What takes two of the others at the same place.
+    pub fn rare(&self) -> [(&'static str, u64); 3] {
+        [
+            ("spoiled a part of a snapshot", self.spoiled),
+            ("resumed a transfer", self.resumed),
+            ("found the own snapshot damaged", self.unrestored),
+        ]
+    }
+
+    pub fn counts(&self) -> [(&'static str, u64); 21] {
         [
             ("lost", self.lost),
             ("repeated", self.repeated),
@@ -65,6 +101,15 @@ impl Faults {
             ("changed the membership", self.changes),
             ("handed the lead over", self.transfers),
             ("read", self.reads),
+            ("took a snapshot", self.snapshots),
+            ("failed to write a snapshot", self.failed_snapshots),
+            ("cut the log", self.trims),
+            ("installed a peer's snapshot", self.installs),
+            ("restored a state", self.restores),
+            ("damaged an entry", self.rotten_entries),
+            ("damaged a snapshot", self.rotten_snapshots),
+            ("lost a machine for good", self.wiped),
+            ("replaced one", self.replaced),
         ]
     }
 }
@@ -79,6 +124,17 @@ pub struct Outcome {
     pub trace: u64,
 }
 
+/// What else befalls the machines; each alone, for more is more than a majority survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// Members come and go.
+    Operated,
+    /// Entries and snapshots are damaged.
+    Rotting,
+    /// Machines are lost with their disks, and replaced.
+    Losing,
+}
+
 /// How bad this seed is; each drawn anew, also as zero.
 #[derive(Debug)]
 struct Weather {
@@ -91,6 +147,9 @@ struct Weather {
     /// How often an operator changes the membership, or hands the lead over.
     operate_every: Option<Duration>,
     flush_max: Duration,
+    /// How often somebody asks for a snapshot; else a node takes one when its log is long.
+    snapshot_every: Option<Duration>,
+    mode: Mode,
 }
 
 impl Weather {
@@ -106,7 +165,25 @@ impl Weather {
         let operate_every = every(100, 1200);
         let propose_every = Duration::from_millis(2 + random.draw() % 20);
         let flush_max = Duration::from_micros(100 + random.draw() % 20_000);
-        Self { lose, repeat, delay, crash_every, cut_every, propose_every, operate_every, flush_max }
+        let every = Duration::from_millis(50 + random.draw() % 800);
+        let snapshot_every = (!random.draw().is_multiple_of(4)).then_some(every);
+        let mode = match random.draw() % 20 {
+            0..9 => Mode::Operated,
+            9..15 => Mode::Rotting,
+            _ => Mode::Losing,
+        };
+        Self {
+            lose,
+            repeat,
+            delay,
+            crash_every,
+            cut_every,
+            propose_every,
+            operate_every,
+            flush_max,
+            snapshot_every,
+            mode,
+        }
     }
 }
 
@@ -116,6 +193,12 @@ enum Event {
     Wake { node: NodeId, role: Role, at: Time, life: u64 },
     Flushed { node: NodeId, life: u64 },
     ReadBack { node: NodeId, life: u64, slots: std::ops::Range<Slot> },
+    SnapshotTask { node: NodeId, life: u64 },
+    Snapshot,
+    Rot,
+    Scrub { node: NodeId },
+    Wipe,
+    Replace,
     Connect { from: NodeId, to: NodeId },
     Propose,
     Operate,
@@ -160,6 +243,9 @@ struct Machine {
     removed: bool,
     tickets_out: BTreeMap<u64, Ticket>,
     next_ticket: u64,
+    state: State,
+    /// What the disk is asked for beside the log, the first under way; each with the state when it was asked for.
+    tasks: VecDeque<(SnapshotTask, State)>,
 }
 
 impl Machine {
@@ -175,6 +261,8 @@ impl Machine {
             removed: false,
             tickets_out: BTreeMap::new(),
             next_ticket: 0,
+            state: State::default(),
+            tasks: VecDeque::new(),
         }
     }
 }
@@ -188,7 +276,7 @@ enum Ticket {
 }
 
 /// Nodes that may join in one run.
-const JOINERS_MAX: u64 = 5;
+const JOINERS_MAX: usize = 5;
 
 pub struct World {
     seed: u64,
@@ -207,6 +295,8 @@ pub struct World {
     last_arrival: BTreeMap<(NodeId, NodeId), u64>,
     checks: Checks,
     faults: Faults,
+    /// A machine that was lost for good, and the one that is to replace it.
+    lost: Option<(NodeId, NodeId)>,
     trace: u64,
 }
 
@@ -237,6 +327,7 @@ impl World {
             last_arrival: BTreeMap::new(),
             checks,
             faults: Faults::default(),
+            lost: None,
             trace: 0xcbf2_9ce4_8422_2325,
         };
         for id in ids {
@@ -244,6 +335,7 @@ impl World {
         }
         world.after(SAFETY_PHASE, Event::EndOfFaults);
         world.after(Duration::from_millis(1), Event::Propose);
+        world.begin_upkeep();
         if let Some(every) = world.weather.operate_every {
             world.after(every, Event::Operate);
         }
@@ -296,7 +388,7 @@ impl World {
     fn is_served(&self, before: usize) -> bool {
         let target = Slot::new(before as u64 + 10);
         let members = self.checks.newest_members();
-        members.iter().all(|id| self.checks.applied_through(*id) >= target)
+        self.lost.is_none() && members.iter().all(|id| self.checks.applied_through(*id) >= target)
     }
 
     fn after(&mut self, delay: Duration, event: Event) {
@@ -336,6 +428,12 @@ impl World {
             }
             Event::Flushed { node, life } => self.flushed(node, life),
             Event::ReadBack { node, life, slots } => self.read_back(node, life, slots),
+            Event::SnapshotTask { node, life } => self.end_task(node, life),
+            Event::Snapshot => self.snapshot_one(),
+            Event::Rot => self.rot_one(),
+            Event::Scrub { node } => self.scrub(node),
+            Event::Wipe => self.wipe_one(),
+            Event::Replace => self.replace_lost(),
             Event::Connect { from, to } => self.connect(from, to),
             Event::Propose => self.propose(),
             Event::Operate => self.operate(),
@@ -388,6 +486,7 @@ impl World {
             cache_bytes_max: 2_000,
             catch_up_bytes_max: 1_000,
             frame_bytes_max: 2_000,
+            snapshot_chunk_bytes: 100,
             ..Limits::default()
         };
         let seeds = [self.random.draw(), self.random.draw(), self.random.draw()];
@@ -397,7 +496,9 @@ impl World {
             Learner::new(id, limits, seeds[1]),
             Election::heartbeat(id, Timing::default(), seeds[2]),
         );
-        self.machines.get_mut(&id).unwrap().node = Some(node);
+        let machine = self.machines.get_mut(&id).unwrap();
+        machine.node = Some(node);
+        machine.state = State::default();
         self.with(id, |node, now, out| node.start(now, out));
         for peer in self.machines.keys().copied().filter(|peer| *peer != id).collect::<Vec<_>>() {
             self.try_connect(id, peer);
@@ -455,7 +556,12 @@ impl World {
                 self.after(delay, Event::Wake { node: id, role, at, life });
             }
             Effect::Answer { ticket, answer } => self.answered(id, ticket, &answer),
-            Effect::Trim { .. } | Effect::Snapshot(_) => unreachable!("nobody asks for a snapshot here"),
+            Effect::Trim { through, facts } => {
+                if machine.disk.trim(through, facts) {
+                    self.begin_flush(id);
+                }
+            }
+            Effect::Snapshot(task) => self.snapshot_task(id, task),
             Effect::Event(NodeEvent::Removed) => {
                 self.note(|| format!("{id:?} is removed"));
                 self.crash(id);
@@ -464,6 +570,8 @@ impl World {
             Effect::Event(event) => {
                 let bad = matches!(event, NodeEvent::Abstains { .. } | NodeEvent::FormationDiffers { .. });
                 assert!(!bad, "n{id}: {event:?}");
+                self.faults.installs += u64::from(matches!(event, NodeEvent::Installed { .. }));
+                self.faults.unrestored += u64::from(matches!(event, NodeEvent::SnapshotDamaged { .. }));
                 self.note(|| format!("{id:?} {event:?}"));
             }
             Effect::Local(_) => unreachable!("the node routes these itself"),
@@ -471,8 +579,7 @@ impl World {
     }
 
     fn is_durable(&self, id: NodeId, sequence: Sequence) -> bool {
-        let durable = self.machines[&id].disk.groups().last().map_or(Sequence(0), |group| group.sequence);
-        durable >= sequence
+        self.machines[&id].disk.sequence >= sequence
     }
 
     fn begin_flush(&mut self, id: NodeId) {
@@ -487,10 +594,19 @@ impl World {
         if machine.life != life || machine.node.is_none() {
             return;
         }
-        let (sequence, next) = machine.disk.flushed();
+        let (done, next) = machine.disk.done(&mut self.random);
         if next {
             self.begin_flush(id);
         }
+        let sequence = match done {
+            Done::Written(sequence) => sequence,
+            Done::Trimmed(through) => {
+                self.faults.trims += 1;
+                let trimmed = Local::Acceptor(AcceptorInput::Trimmed { through });
+                self.with(id, |node, now, out| node.step(now, trimmed, out));
+                return;
+            }
+        };
         let machine = self.machines.get_mut(&id).unwrap();
         let waiting = std::mem::take(&mut machine.waiting);
         let (ready, waiting) = waiting.into_iter().partition(|(after, _)| *after <= sequence);
@@ -501,29 +617,14 @@ impl World {
         }
         let persisted = Local::Acceptor(AcceptorInput::Persisted { sequence });
         self.with(id, |node, now, out| node.step(now, persisted, out));
+        self.bound_log(id);
     }
 
     fn read_back(&mut self, id: NodeId, life: u64, slots: std::ops::Range<Slot>) {
         if self.machines[&id].life != life {
             return;
         }
-        let mut held: BTreeMap<Slot, synod::multi::Entry> = BTreeMap::new();
-        for record in self.machines[&id].disk.groups().iter().flat_map(|group| &group.records) {
-            let (slot, id, value) = match record {
-                synod::multi::Record::Accepted { slot, id, value } => (*slot, *id, value),
-                synod::multi::Record::Chosen { slot, value } => {
-                    (*slot, synod::ProposalId::new(0, NodeId::new(0)), value)
-                }
-                _ => continue,
-            };
-            held.insert(slot, synod::multi::Entry { id, value: value.clone() });
-        }
-        let mut entries = Vec::new();
-        let mut next = slots.start;
-        while let Some(entry) = held.get(&next).filter(|_| next < slots.end && entries.len() < 7) {
-            entries.push((next, entry.clone()));
-            next = next.next();
-        }
+        let entries = self.machines[&id].disk.read(slots);
         let input = Local::Acceptor(AcceptorInput::ReadBack { entries });
         self.with(id, |node, now, out| node.step(now, input, out));
     }
@@ -588,8 +689,7 @@ impl World {
         }
         let ticket = self.random.draw();
         self.machines.get_mut(&to).unwrap().tickets.insert(ticket, from);
-        let started_at =
-            self.machines[&from].disk.groups().last().map_or(Sequence(0), |group| group.sequence);
+        let started_at = self.machines[&from].disk.sequence;
         let identity = self.identity(from, started_at);
         let admit = Local::Acceptor(AcceptorInput::Admit { ticket, identity });
         self.with(to, |node, now, out| node.step(now, admit, out));
@@ -654,9 +754,8 @@ impl World {
         let members: Vec<NodeId> = self.checks.newest_members();
         for id in leaders {
             let victim = members[usize::try_from(self.random.draw()).unwrap_or(0) % members.len()];
-            let joined = self.machines.len() as u64 - self.membership.members().len() as u64;
             let what = self.random.draw() % 4;
-            if what == 0 {
+            if what == 0 || self.weather.mode != Mode::Operated {
                 self.ticket(id, Ticket::Transfer, |ticket| ProposerInput::Admin {
                     ticket,
                     call: AdminCall::Transfer(None),
@@ -665,11 +764,11 @@ impl World {
             }
             let change = match what {
                 1 if members.len() > 2 => Change::Remove { node: victim },
-                2 if joined < JOINERS_MAX => {
+                2 if self.may_join() => {
                     let node = self.join();
                     Change::Replace { lost: victim, node, address: String::new() }
                 }
-                _ if joined < JOINERS_MAX && members.len() < 6 => {
+                _ if self.may_join() && members.len() < 6 => {
                     let member = Member { kind: MemberKind::Voter, address: String::new() };
                     Change::Add { node: self.join(), member }
                 }
@@ -685,6 +784,10 @@ impl World {
         let every = u64::try_from(self.weather.operate_every.unwrap().as_micros()).unwrap();
         let next = self.micros(10_000, every * 2);
         self.after(next, Event::Operate);
+    }
+
+    fn may_join(&self) -> bool {
+        self.machines.len() < self.membership.members().len() + JOINERS_MAX
     }
 
     /// A new node joins, under an id that no other had.
@@ -729,6 +832,7 @@ impl World {
 
     fn delivered(&mut self, id: NodeId, slot: Slot, value: &Value) {
         self.checks.applied(id, slot, value);
+        self.machines.get_mut(&id).unwrap().state.apply(slot, value);
         if let Value::Batch(bytes) = value {
             let batch = Batch::read(bytes.clone()).unwrap().id();
             let incarnation = self.machines[&id].disk.incarnations.len() as u64;
@@ -768,6 +872,7 @@ impl World {
         machine.deadlines.clear();
         machine.tickets.clear();
         machine.tickets_out.clear();
+        machine.tasks.clear();
         self.note(|| format!("{id:?} crashes"));
         for peer in self.machines.keys().copied().collect::<Vec<_>>() {
             self.link_down(id, peer);

@@ -250,10 +250,9 @@ impl Learner {
         let useful = first <= self.learned.next() && end > self.learned.next();
         self.known.insert(from, chosen_through);
         self.bound_known();
-        // A peer that has more and sends nothing of it is not asked again before the time is over.
-        if self.request.is_some_and(|request| request.peer == from)
-            && (useful || chosen_through <= self.learned)
-        {
+        // After an answer that brings nothing only a peer that is there and has more is asked before the time is over.
+        let others = chosen_through <= self.learned && self.links.iter().any(|peer| self.is_ahead(*peer));
+        if self.request.is_some_and(|request| request.peer == from) && (useful || others) {
             self.request = None;
         }
         if useful {
@@ -269,6 +268,11 @@ impl Learner {
         let known = self.known.entry(peer).or_default();
         *known = (*known).max(through);
         self.bound_known();
+    }
+
+    /// Whether `peer` is known to have what is missing here.
+    fn is_ahead(&self, peer: NodeId) -> bool {
+        peer != self.me && self.known.get(&peer).is_some_and(|through| *through > self.learned)
     }
 
     /// `peer` is not there; others may have what it had.
@@ -289,13 +293,10 @@ impl Learner {
             return;
         }
         let need = self.installing.need.filter(|_| !self.installing.is_under_way());
-        let ahead = |peer: &NodeId| {
-            need.is_none() && self.known.get(peer).is_some_and(|through| *through > self.learned)
-        };
-        let others = |peer: &NodeId| *peer != self.me;
-        let mut peers: Vec<NodeId> = self.links.iter().copied().filter(ahead).filter(others).collect();
+        let ahead = |peer: &NodeId| need.is_none() && self.is_ahead(*peer);
+        let mut peers: Vec<NodeId> = self.links.iter().copied().filter(ahead).collect();
         if peers.is_empty() {
-            peers = self.known.keys().copied().filter(ahead).filter(others).collect();
+            peers = self.known.keys().copied().filter(ahead).collect();
             // Whoever said so may be gone, and others may have it too.
             if !peers.is_empty() || self.probe <= now || !self.introduced || need.is_some() {
                 peers.extend(&self.links);

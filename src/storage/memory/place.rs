@@ -108,7 +108,12 @@ impl Node {
     }
 
     pub(super) fn trim(&mut self, through: Slot, facts: Vec<Record>) -> Slot {
-        let highest = |group: &Group| group.records.iter().filter_map(slot_of).max().unwrap_or_default();
+        // What rotted in place still says of which slot it was.
+        let last_of = |record: &Record| match record {
+            Record::Unknown { slots } => slots.last().map(|interval| interval.last),
+            record => slot_of(record),
+        };
+        let highest = |group: &Group| group.records.iter().filter_map(last_of).max().unwrap_or_default();
         while let Some(last) = self.groups.front().map(highest).filter(|last| *last <= through) {
             self.trimmed_through = self.trimmed_through.max(last);
             self.groups.pop_front();
@@ -176,10 +181,17 @@ impl Node {
         let held = self.entries.contains_key(&slot);
         if held {
             self.damaged.insert(slot);
-            let slots = vec![Interval::new(slot, slot)];
-            for record in self.groups.iter_mut().flat_map(|group| &mut group.records) {
-                if slot_of(record) == Some(slot) {
-                    *record = Record::Unknown { slots: slots.clone() };
+            for group in &mut self.groups {
+                for record in std::mem::take(&mut group.records) {
+                    if slot_of(&record) != Some(slot) {
+                        group.records.push(record);
+                        continue;
+                    }
+                    // The header, with what was promised, is intact (protocol 11.4).
+                    if let Record::Accepted { id, .. } = record {
+                        group.records.push(Record::Promised { id });
+                    }
+                    group.records.push(Record::Unknown { slots: vec![Interval::new(slot, slot)] });
                 }
             }
         }
