@@ -5,6 +5,7 @@ use crate::store::Reply;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, RETRY_AFTER};
 use actix_web::{HttpResponse, ResponseError};
+use synod::lock::{FencingToken, Holder, LockRefusal, LockReply};
 use synod::multi::{AbstainReason, ChangeRefusal, TransferRefusal};
 use synod::{ChangeError, ProposeError, ReadError, SnapshotError, StopCause, TransferError};
 
@@ -36,6 +37,16 @@ pub(crate) enum HttpError {
         None => "there is no such key".into(),
     })]
     PreconditionFailed { current: Option<Version> },
+    #[error("token {token} holds no lock any more")]
+    Fenced { token: FencingToken },
+    #[error("nobody holds the lock")]
+    NotHeld,
+    #[error("{} holds the lock, under token {}", holder.owner, holder.token)]
+    Held { holder: Holder },
+    #[error("token {token} does not hold the lock any more")]
+    LockLost { token: FencingToken },
+    #[error(transparent)]
+    Lock(#[from] LockRefusal),
     #[error("{0}")]
     BadRequest(String),
     #[error("the value has more than {bytes_max} bytes")]
@@ -54,6 +65,9 @@ impl From<Reply> for HttpError {
         match reply {
             Reply::NotFound => Self::NoSuchKey,
             Reply::PreconditionFailed { current } => Self::PreconditionFailed { current },
+            Reply::Fenced { token } => Self::Fenced { token },
+            Reply::Lock(LockReply::Held(holder)) => Self::Held { holder },
+            Reply::Lock(LockReply::Refused(refusal)) => Self::Lock(refusal),
             reply => Self::OutOfPlace(reply),
         }
     }
@@ -97,6 +111,15 @@ impl HttpError {
             Self::Propose(ProposeError::TooLarge { .. }) | Self::TooLarge { .. } => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "too_large")
             }
+            Self::Propose(ProposeError::SessionExpired) => (StatusCode::GONE, "session_expired"),
+            Self::Propose(ProposeError::SerialAnswered) => (StatusCode::CONFLICT, "serial_answered"),
+            Self::Propose(ProposeError::SerialTooFar) => (StatusCode::CONFLICT, "serial_too_far"),
+            Self::Fenced { .. } => (StatusCode::PRECONDITION_FAILED, "fenced"),
+            Self::NotHeld => (StatusCode::NOT_FOUND, "not_held"),
+            Self::Held { .. } => (StatusCode::CONFLICT, "held"),
+            Self::LockLost { .. } => (StatusCode::GONE, "lock_lost"),
+            Self::Lock(LockRefusal::Full { .. }) => (StatusCode::SERVICE_UNAVAILABLE, "too_many_locks"),
+            Self::Lock(_) => (StatusCode::BAD_REQUEST, "bad_request"),
             Self::NoSuchKey => (StatusCode::NOT_FOUND, "no_such_key"),
             Self::NoSuchPath => (StatusCode::NOT_FOUND, "no_such_path"),
             Self::PreconditionFailed { .. } => (StatusCode::PRECONDITION_FAILED, "precondition_failed"),
