@@ -1,10 +1,12 @@
 //! The command line.
 
-use crate::client::{Client, ClientError};
+use crate::client::{Answer, Client, ClientError, WriteOptions};
 use crate::failure::{Failure, told};
 use crate::http::members::is_address;
 use crate::operator::{MemberCommand, Operator};
-use crate::{bench, demo, serve};
+use crate::retry::Patient;
+use crate::{bench, demo, lock, serve};
+use bytes::Bytes;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use hyper::StatusCode;
@@ -37,7 +39,9 @@ enum Command {
         #[arg(long)]
         if_absent: bool,
         #[command(flatten)]
-        at: At,
+        fence: Fence,
+        #[command(flatten)]
+        nodes: Nodes,
     },
     /// Print a value.
     Get {
@@ -46,7 +50,7 @@ enum Command {
         #[arg(long)]
         stale: bool,
         #[command(flatten)]
-        at: At,
+        nodes: Nodes,
     },
     /// Forget a key.
     Delete {
@@ -55,7 +59,9 @@ enum Command {
         #[arg(long, value_name = "VERSION")]
         if_match: Option<String>,
         #[command(flatten)]
-        at: At,
+        fence: Fence,
+        #[command(flatten)]
+        nodes: Nodes,
     },
     /// Print keys, versions and values as JSON.
     List {
@@ -65,8 +71,10 @@ enum Command {
         #[arg(long, default_value_t = 100)]
         limit: usize,
         #[command(flatten)]
-        at: At,
+        nodes: Nodes,
     },
+    /// Run a program under a lock.
+    Lock(lock::Options),
     /// Print what a node knows of itself as JSON.
     Status {
         #[command(flatten)]
@@ -93,12 +101,35 @@ enum Command {
     Demo(demo::Options),
 }
 
-/// Where the service is.
+/// The node that a call is for.
 #[derive(Debug, Args)]
 pub(crate) struct At {
-    /// The HTTP address of any node.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8001")]
-    pub(crate) http: String,
+    /// The node's HTTP address.
+    #[arg(long = "http", value_name = "HOST:PORT", default_value = "127.0.0.1:8001")]
+    pub(crate) node: String,
+}
+
+/// Where the service is.
+#[derive(Debug, Args)]
+pub(crate) struct Nodes {
+    /// The HTTP address of any node; of several, the next is asked where one does not answer.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8001", value_delimiter = ',')]
+    http: Vec<String>,
+}
+
+impl Nodes {
+    /// A client that asks them until one answers.
+    pub(crate) fn patient(self) -> Patient {
+        Patient { client: Client::default(), nodes: self.http }
+    }
+}
+
+/// Under which acquisition of a lock a write is made.
+#[derive(Debug, Args)]
+struct Fence {
+    /// Only while the lock that came with this token is held still; `kv lock` sets it for what it runs.
+    #[arg(long = "fence", value_name = "TOKEN", env = lock::TOKEN_VARIABLE)]
+    token: Option<u64>,
 }
 
 /// A node's id and where the others reach it: `ID=HOST:PORT`.
@@ -144,27 +175,35 @@ impl Cli {
             Command::Serve(options) => return serve::serve(options).await,
             Command::Bench(options) => return bench::bench(options).await,
             Command::Demo(options) => return demo::demo(options).await,
-            Command::Put { key, value, if_match, if_absent, at } => {
-                let value = value.map_or_else(standard_input, |value| Ok(value.into_bytes()))?;
-                let if_match = if_match.map(|version| format!("\"{version}\""));
-                let answer = client.put(&at.http, &key, value.into(), if_match.as_deref(), if_absent).await?;
-                say(answer.version.unwrap_or_default());
+            Command::Put { key, value, if_match, if_absent, fence, nodes } => {
+                let value = Bytes::from(value.map_or_else(standard_input, |value| Ok(value.into_bytes()))?);
+                let options = WriteOptions { if_match, if_absent, fence: fence.token, idempotency_key: None };
+                let answer = write(nodes.patient(), options, async |client, node, options| {
+                    client.put(node, &key, value.clone(), options).await
+                });
+                say(answer.await?.version.unwrap_or_default());
             }
-            Command::Get { key, stale, at } => {
-                let answer = client.get(&at.http, &key, stale).await?;
+            Command::Get { key, stale, nodes } => {
+                let get = async |client: &Client, node: &str| client.get(node, &key, stale).await;
+                let answer = nodes.patient().call(get).await?;
                 // Bytes as they are: a value need not be text. A reader that went away needs none.
                 let _ = std::io::stdout().write_all(&answer.body);
             }
-            Command::Delete { key, if_match, at } => {
-                let if_match = if_match.map(|version| format!("\"{version}\""));
-                client.delete(&at.http, &key, if_match.as_deref()).await?;
+            Command::Delete { key, if_match, fence, nodes } => {
+                let options = WriteOptions { if_match, fence: fence.token, ..WriteOptions::default() };
+                let delete = async |client: &Client, node: &str, options: &WriteOptions| {
+                    client.delete(node, &key, options).await
+                };
+                write(nodes.patient(), options, delete).await?;
             }
-            Command::List { prefix, limit, at } => {
-                let answer = client.list(&at.http, &prefix, limit).await?;
+            Command::List { prefix, limit, nodes } => {
+                let list = async |client: &Client, node: &str| client.list(node, &prefix, None, limit).await;
+                let answer = nodes.patient().call(list).await?;
                 say(String::from_utf8_lossy(&answer.body));
             }
+            Command::Lock(options) => lock::lock(options).await?,
             Command::Status { at } => {
-                let answer = client.status(&at.http).await?;
+                let answer = client.status(&at.node).await?;
                 say(serde_json::to_string_pretty(&answer).map_err(|error| Failure::Failed(told(&error)))?);
             }
             Command::Member(command) => command.run(&client).await?,
@@ -173,6 +212,16 @@ impl Cli {
         }
         Ok(())
     }
+}
+
+/// Makes a write until a node answers; whichever of the tries is applied, it is the only one.
+async fn write(
+    patient: Patient,
+    mut options: WriteOptions,
+    write: impl AsyncFn(&Client, &str, &WriteOptions) -> Result<Answer, ClientError>,
+) -> Result<Answer, ClientError> {
+    options.idempotency_key = Some(patient.open_session().await?.next_key());
+    patient.call(async |client, node| write(client, node, &options).await).await
 }
 
 /// Prints a line. A reader that went away needs none.
@@ -193,7 +242,11 @@ impl From<ClientError> for Failure {
         match error {
             // Absent, changed or taken meanwhile: an answer like any other, and none that calls for another request.
             ClientError::Refused {
-                status: StatusCode::NOT_FOUND | StatusCode::PRECONDITION_FAILED | StatusCode::CONFLICT,
+                status:
+                    StatusCode::NOT_FOUND
+                    | StatusCode::PRECONDITION_FAILED
+                    | StatusCode::CONFLICT
+                    | StatusCode::GONE,
                 ..
             } => Self::Failed(text),
             ClientError::Refused { status, .. } if status.is_client_error() => Self::Refused(text),

@@ -12,6 +12,7 @@ use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::Duration;
+use synod::lock::keep_time;
 use synod::storage::StorageError;
 use synod::transport::TransportError;
 use synod::{ClusterId, Config, FileStorage, Membership, Node, NodeId, StartError, StopCause};
@@ -105,6 +106,7 @@ async fn start(
             .transport(tcp)
             .storage(FileStorage::at(&options.data))
             .state_machine(Store::default)
+            .service(keep_time)
             .start();
         builder = match started.await {
             Err(StartError::Storage(StorageError::Empty { .. })) if options.bootstrap => {
