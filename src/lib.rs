@@ -56,8 +56,8 @@ pub use multi::{Change, ClusterId, Member, MemberKind, Membership, Slot};
 #[cfg(feature = "actors")]
 pub use node::{
     Builder, ChangeError, Config, ElectionKind, Handle, Host, Leadership, Node, NotLeaderReason, Position,
-    ProposeError, ReadError, RestoreError, Session, SessionCall, Snapshot, SnapshotError, SnapshotReader,
-    StartError, StateMachine, Status, StopCause, TransferError,
+    ProposeError, ReadError, RecoverError, Recovery, RestoreError, Session, SessionCall, Snapshot,
+    SnapshotError, SnapshotReader, StartError, StateMachine, Status, StopCause, TransferError,
 };
 pub use paxos::{NodeId, ProposalId};
 #[cfg(feature = "file-storage")]

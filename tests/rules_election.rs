@@ -330,7 +330,8 @@ fn lead_on(election: &mut Election, from: u64, to: u64, answers: impl Fn(u64) ->
             return Some(at);
         }
         for peer in answers(at) {
-            let ack = Message::HeartbeatAck { id: id(5, 1), pulse: 1, durable_through: slot(0) };
+            let ack =
+                Message::HeartbeatAck { id: id(5, 1), pulse: 1, durable_through: slot(0), witness: false };
             election.take_at(ms(at), to_election(peer, ack));
         }
     }
@@ -364,7 +365,7 @@ fn a_leader_keeps_leading_while_a_quorum_answers_whoever_it_is() {
 fn an_answer_under_another_id_is_no_contact() {
     let mut election = leading(3, ms(0));
     for at in (0..600).step_by(50) {
-        let ack = Message::HeartbeatAck { id: id(4, 1), pulse: 1, durable_through: slot(0) };
+        let ack = Message::HeartbeatAck { id: id(4, 1), pulse: 1, durable_through: slot(0), witness: false };
         election.take_at(ms(at), to_election(2, ack));
         election.take_at(ms(at), ElectionInput::Wake);
     }

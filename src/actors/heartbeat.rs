@@ -3,11 +3,12 @@
 //! Heartbeats leave only while proposer, acceptor and learner answer (protocol 8.3).
 //! Never does: assume that a role that has gone can be resumed.
 
+use super::kind::{forbids_witness, warn_of_differences};
 use super::pump::{Desk, Flow, Part, Pump, panic_as_asked};
 use super::roster::{Roster, quiet};
 use super::wires::{AcceptorMail, HeartbeatMail, LearnerMail, ProposerMail, Receiver, place};
 use crate::election::Election;
-use crate::multi::{AbstainReason, Effect, ElectionInput, Event, ProposerState, Refusal, Role};
+use crate::multi::{AbstainReason, Briefing, Effect, ElectionInput, Event, ProposerState, Refusal, Role};
 use crate::node::{Leadership, StateMachine, Status, StopCause};
 use crate::storage::{Recovered, StorageError};
 use crate::timer::Time;
@@ -94,6 +95,8 @@ impl<S: StateMachine> HeartbeatActor<S> {
             Event::MembershipLearned { membership, in_force_above } => {
                 let voters = membership.voting().count();
                 tracing::info!(%node, voters, slot = %in_force_above, "the membership changes");
+                let wires = &self.desk.wires;
+                warn_of_differences(&wires.config, wires.shared.witness, &membership);
                 if voters.is_multiple_of(2) {
                     tracing::warn!(%node, voters, "an even number of voters survives no more losses than one less");
                 }
@@ -106,6 +109,17 @@ impl<S: StateMachine> HeartbeatActor<S> {
             Event::ProposalIdExhausted => tracing::error!(%node, "has no proposal id left"),
             // The proposer's shell deals with them.
             Event::BatchRefused { .. } | Event::BatchLost { .. } => {}
+        }
+    }
+
+    /// A witness that is named a voter has no state to be one with: it stops before it is taken for one.
+    fn look_at_kind(&mut self, briefing: &Briefing) {
+        let wires = &self.desk.wires;
+        let Some(memberships) = briefing.memberships.as_ref().filter(|_| wires.shared.witness) else {
+            return;
+        };
+        if let Some(named) = forbids_witness(wires.me(), memberships, briefing.chosen_through) {
+            self.end(StopCause::OtherKind { named });
         }
     }
 
@@ -123,15 +137,21 @@ impl<S: StateMachine> HeartbeatActor<S> {
     }
 
     fn status(&self) -> Status {
-        let board = &self.desk.wires.board;
+        let (node, board) = (self.desk.wires.me(), &self.desk.wires.board);
         Status {
-            node: self.desk.wires.me(),
+            node,
             proposer: board.proposer.get().unwrap_or(ProposerState::Idle),
             leader: self.election.leader(),
             promised: board.promised.get(),
             chosen_through: board.chosen_through.get(),
             applied_through: board.applied_through.get(),
+            kind: board
+                .membership
+                .borrow()
+                .as_ref()
+                .and_then(|all| all.members().get(&node).map(|one| one.kind)),
             membership: board.membership.borrow().clone(),
+            recovery: self.desk.wires.shared.recovery.get(),
             abstains: board.abstains.get(),
             rebuilt: board.rebuilt.get(),
         }
@@ -287,6 +307,9 @@ impl<S: StateMachine> Part for HeartbeatActor<S> {
     fn receive(&mut self, mail: HeartbeatMail) {
         match mail {
             HeartbeatMail::Input(input, held) => {
+                if let ElectionInput::Briefing(briefing) = &input {
+                    self.look_at_kind(briefing);
+                }
                 self.step(input);
                 drop(held);
             }

@@ -20,7 +20,8 @@
 //!
 //! A role is [`crate::multi`]'s; what it wants done is data, and [`carry_out`] is the one place that does it. The queues are
 //! kept by the supervisor ([`wires`]); a turn of an actor is bounded ([`pump`]); a role that panicked is built anew from
-//! what is durable ([`roster`]). What an application has running beside them is in [`services`].
+//! what is durable ([`roster`]). On a witness another actor is in the learner's place ([`witness`]). What an application has
+//! running beside them is in [`services`].
 
 mod acceptor;
 mod alarm;
@@ -29,6 +30,7 @@ mod calls;
 mod carry_out;
 mod clients;
 mod heartbeat;
+mod kind;
 mod learner;
 mod proposer;
 mod pump;
@@ -37,6 +39,7 @@ mod services;
 mod state;
 mod waiter;
 mod wires;
+mod witness;
 
 pub(crate) use clients::command_bytes_max;
 pub(crate) use roster::Factory;
@@ -44,9 +47,10 @@ pub(crate) use services::Service;
 pub(crate) use waiter::{AdminError, Outcome, ReadCall, UNKNOWN, Waiter};
 pub(crate) use wires::{AcceptorMail, HeartbeatMail, LearnerMail, ProposerMail};
 
-use crate::multi::{Identity, Limits, ProtocolRange};
+use crate::multi::{Identity, Limits, MemberKind, Memberships, ProtocolRange};
 use crate::node::shared::Shared;
 use crate::node::{Config, Handle, StartError, StateMachine, StopCause};
+use crate::paxos::NodeId;
 use crate::storage::{Recovered, Start, Storage};
 use crate::timer::{Timer, TokioTimer};
 use crate::transport::{Arrival, Inbox, Transport, TransportError};
@@ -72,7 +76,10 @@ pub(crate) struct Setup<S: StateMachine> {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) timer: Option<Arc<dyn Timer>>,
-    pub(crate) factory: Factory<S>,
+    /// None for a witness.
+    pub(crate) factory: Option<Factory<S>>,
+    /// The node in whose place this one is started.
+    pub(crate) lost: Option<NodeId>,
     /// Of all jitter; random if not given.
     pub(crate) seed: Option<u64>,
     /// What runs for as long as the node does.
@@ -103,13 +110,19 @@ impl<S: StateMachine> Clone for Lines<S> {
 
 /// Opens the storage and starts a node on this thread's arbiter.
 pub(crate) async fn launch<S: StateMachine>(setup: Setup<S>) -> Result<Lines<S>, StartError> {
-    let Setup { config, start, transport, storage, timer, factory, seed, services } = setup;
+    let Setup { config, start, transport, storage, timer, factory, lost, seed, services } = setup;
     let recovered = storage.open(config.owner.clone(), start).await?;
     for damage in storage.damage() {
         tracing::warn!(node = %config.owner.node, %damage, "finds damage in its storage");
     }
     if let Some(reason) = recovered.log.abstains() {
         tracing::warn!(node = %config.owner.node, %reason, "votes no more");
+    }
+    let witness = factory.is_none();
+    if let Some(error) = refuse_kind(&config, witness, &recovered) {
+        // The refusal is the one to tell.
+        let _ = storage.close().await;
+        return Err(error);
     }
     let identity = identity(&recovered);
     let (inbox, arrivals) = Inbox::channel(identity.clone(), config.inbox_bytes_max);
@@ -121,7 +134,7 @@ pub(crate) async fn launch<S: StateMachine>(setup: Setup<S>) -> Result<Lines<S>,
     }
     let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(config.owner.node));
     let (proposer, acceptor, learner, heartbeat) = (Queue::new(), Queue::new(), Queue::new(), Queue::new());
-    let shared = Shared::new(config.credits);
+    let shared = Shared::new(config.credits, witness, lost);
     let wires = Rc::new(Wires {
         limits: limits(&config),
         identity,
@@ -160,6 +173,19 @@ pub(crate) async fn launch<S: StateMachine>(setup: Setup<S>) -> Result<Lines<S>,
     };
     serve(wires.me(), services, &Handle::new(lines.clone(), &wires.config), &wires.timer);
     Ok(lines)
+}
+
+/// Whether a node that was started as this kind is known by another one to the membership that it holds.
+fn refuse_kind(config: &Config, witness: bool, recovered: &Recovered) -> Option<StartError> {
+    let node = config.owner.node;
+    if witness {
+        let named = kind::forbids_restart(node, recovered)?;
+        return Some(StartError::OtherKind { node, named, started: MemberKind::Witness });
+    }
+    if let Some(membership) = recovered.log.memberships().and_then(Memberships::newest) {
+        kind::warn_of_differences(config, witness, membership);
+    }
+    None
 }
 
 fn supervisor<S: StateMachine>(

@@ -7,6 +7,7 @@ use super::acceptor::AcceptorActor;
 use super::learner::LearnerActor;
 use super::proposer::ProposerActor;
 use super::wires::{AcceptorMail, LearnerMail, ProposerMail, Receiver, Wires};
+use super::witness::WitnessActor;
 use crate::election::{Election, Timing};
 use crate::multi::{Acceptor, AcceptorInput, Learner, LearnerInput, Local, Proposer, ProposerInput};
 use crate::node::{Config, ElectionKind, StateMachine};
@@ -28,7 +29,8 @@ pub(crate) type Factory<S> = Box<dyn Fn() -> S + Send + Sync>;
 
 pub(super) struct Roster<S: StateMachine> {
     pub(super) wires: Rc<Wires<S>>,
-    pub(super) factory: Factory<S>,
+    /// None on a witness.
+    pub(super) factory: Option<Factory<S>>,
     pub(super) seed: u64,
     pub(super) proposer: Receiver<ProposerMail<S>>,
     pub(super) acceptor: Receiver<AcceptorMail>,
@@ -69,11 +71,15 @@ impl<S: StateMachine> Roster<S> {
         wires.pass(Local::Acceptor(AcceptorInput::Start), None);
     }
 
-    /// A new learner with a new state machine, to which the whole log is applied again.
+    /// A new learner with a new state machine, to which the whole log is applied again; on a witness, with none.
     pub(super) fn start_learner(&self) {
         let wires = &self.wires;
         let role = Learner::new(wires.me(), wires.limits.clone(), self.next_seed(2));
-        LearnerActor::new(Rc::clone(wires), Rc::clone(&self.learner), role, (self.factory)()).start();
+        let (shared, queue) = (Rc::clone(wires), Rc::clone(&self.learner));
+        match &self.factory {
+            Some(factory) => drop(LearnerActor::new(shared, queue, role, factory()).start()),
+            None => drop(WitnessActor::new(shared, queue, role).start()),
+        }
         for peer in self.peers() {
             wires.pass(Local::Learner(LearnerInput::LinkUp { peer }), None);
         }
@@ -106,6 +112,7 @@ impl<S: StateMachine> Roster<S> {
         let wires = &self.wires;
         let Recovered { bootstrap, sequence, log, .. } = recovered;
         let role = Acceptor::new(wires.identity.clone(), bootstrap, sequence, log, wires.limits.clone());
+        let role = if self.factory.is_some() { role } else { role.witness() };
         AcceptorActor::new(Rc::clone(wires), Rc::clone(&self.acceptor), role, sequence).start();
     }
 

@@ -224,10 +224,10 @@ impl Election {
                     detector.on_answer(now, from, nonce, leader, &mut self.view, &mut self.jitter, out);
                 }
             }
-            Message::HeartbeatAck { id, durable_through, pulse: count } => {
+            Message::HeartbeatAck { id, durable_through, witness, pulse: count } => {
                 if let Some(pulse) = self.pulse.as_mut().filter(|pulse| pulse.id() == id) {
                     pulse.answered(now, from, count);
-                    let progress = ProposerInput::Progress { peer: from, durable_through };
+                    let progress = ProposerInput::Progress { peer: from, durable_through, witness };
                     out.push(Effect::Local(Local::Proposer(progress)));
                     let next = self.view.chosen_through.next();
                     if let Some(until) = pulse.lease_until(&self.view).filter(|_| self.news.lease) {

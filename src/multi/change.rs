@@ -72,6 +72,18 @@ pub enum ChangeRefusal {
     /// The most ids are retired.
     #[error("too many node ids are retired")]
     TooManyRetired,
+    /// A witness has no state, and may have forgotten the log that it comes from (4.3): what it is it stays, or goes.
+    #[error("node {node} is a witness and holds no state; remove it, and add a new node")]
+    Stateless {
+        /// The witness.
+        node: NodeId,
+    },
+    /// Only a new node, or an observer, can take another one's place.
+    #[error("node {node} votes already, and cannot take the place of another")]
+    VotesAlready {
+        /// The node.
+        node: NodeId,
+    },
 }
 
 impl From<MembershipError> for ChangeRefusal {
@@ -190,9 +202,12 @@ impl Change {
             }
             // Asked for again, it is done.
             Self::Replace { lost, node, .. }
-                if memberships.retired().contains(lost) && present.votes(*node) =>
+                if memberships.retired().contains_key(lost) && present.votes(*node) =>
             {
                 present.clone()
+            }
+            Self::Replace { lost, node, .. } if present.votes(*node) => {
+                return Err(ChangeRefusal::VotesAlready { node: *node });
             }
             Self::Replace { lost, node, address } => {
                 let kind = members.remove(lost).ok_or(ChangeRefusal::NotAMember { node: *lost })?.kind;
@@ -214,8 +229,14 @@ fn check(goal: &Membership, present: &Membership, memberships: &Memberships) -> 
     if !goal.has_constants_of(present) {
         return Err(ChangeRefusal::OtherConstants);
     }
-    if let Some(node) = goal.members().keys().find(|node| memberships.retired().contains(*node)) {
+    if let Some(node) = goal.members().keys().find(|node| memberships.retired().contains_key(*node)) {
         return Err(ChangeRefusal::Retired { node: *node });
+    }
+    let is_witness =
+        |node: &NodeId| present.members().get(node).is_some_and(|member| member.kind == MemberKind::Witness);
+    let mut others = goal.members().iter().filter(|(_, member)| member.kind != MemberKind::Witness);
+    if let Some((node, _)) = others.find(|(node, _)| is_witness(node)) {
+        return Err(ChangeRefusal::Stateless { node: *node });
     }
     let left_out = present.members().keys().filter(|node| !goal.members().contains_key(*node)).count();
     if memberships.retired().len() + left_out > Memberships::RETIRED_MAX {
@@ -313,6 +334,32 @@ mod tests {
         assert_eq!(replace.goal(&memberships), Ok(goal), "asked for again, it is done");
         let back = Change::Add { node: node(3), member: voter("") };
         assert_eq!(back.goal(&memberships), Err(ChangeRefusal::Retired { node: node(3) }));
+    }
+
+    // protocol 10.1
+    #[test]
+    fn a_node_that_votes_takes_no_other_place_and_not_its_own_anew() {
+        let memberships = three();
+        for (lost, taker) in [(3, 2), (3, 3)] {
+            let replace = Change::Replace { lost: node(lost), node: node(taker), address: String::new() };
+            assert_eq!(replace.goal(&memberships), Err(ChangeRefusal::VotesAlready { node: node(taker) }));
+        }
+    }
+
+    // protocol 4.3
+    #[test]
+    fn a_witness_stays_one_or_goes_since_it_holds_no_state() {
+        let mut members = three().newest().unwrap().members().clone();
+        let member = |kind| Member { kind, address: String::new() };
+        members.insert(node(3), member(MemberKind::Witness));
+        let memberships = Memberships::bootstrap(Membership::new(members, 64).unwrap());
+        for kind in [MemberKind::Voter, MemberKind::Observer] {
+            let change = Change::Add { node: node(3), member: member(kind) };
+            assert_eq!(change.goal(&memberships), Err(ChangeRefusal::Stateless { node: node(3) }));
+        }
+        let moved = Member { kind: MemberKind::Witness, address: "elsewhere".into() };
+        assert!(Change::Add { node: node(3), member: moved }.goal(&memberships).is_ok());
+        assert!(Change::Remove { node: node(3) }.goal(&memberships).is_ok());
     }
 
     #[test]

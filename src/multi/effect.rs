@@ -100,7 +100,8 @@ pub enum Effect {
 /// What a learner wants done with snapshots.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SnapshotTask {
-    /// Draw one of the state as it is now, make it durable, then tell the acceptor [`AcceptorInput::SnapshotTaken`].
+    /// Draw one of the state as it is now, make it durable, then tell the acceptor [`AcceptorInput::SnapshotTaken`]; or, if
+    /// that fails, say [`LearnerInput::SnapshotHeld`] with `None`.
     Take {
         /// Applied through here.
         through: Slot,
@@ -215,6 +216,8 @@ pub enum ProposerInput {
         peer: NodeId,
         /// How far it has learned, durably.
         durable_through: Slot,
+        /// It holds no state.
+        witness: bool,
     },
     /// These consecutive slots were learned; all through the last of them are.
     Learned {
@@ -250,7 +253,7 @@ pub enum ProposerInput {
 /// What can happen to an acceptor.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AcceptorInput {
-    /// `Prepare`, `Accept`, `Heartbeat`, `CatchUp`, `Form`, `AlreadyFormed`.
+    /// `Prepare`, `Accept`, `Heartbeat`, `CatchUp`, `AskBase`, `Form`, `AlreadyFormed`.
     Message {
         /// The authenticated sender.
         from: NodeId,
@@ -301,7 +304,7 @@ pub enum AcceptorInput {
         /// Why.
         refusal: Refusal,
     },
-    /// A snapshot of the own state is durable: note it, and cut the log below (5.2, 4.2).
+    /// A snapshot of the own state is durable: note it, say [`LearnerInput::Begin`], and cut the log below (5.2, 4.2).
     SnapshotTaken {
         /// Which.
         snapshot: SnapshotId,
@@ -341,7 +344,7 @@ pub enum LearnerInput {
     Start,
     /// What the acceptor knows: at the start, after formation, and after each rebuilding of a role.
     Briefing(Briefing),
-    /// The own log begins at `base`, above what is applied here: go on from its snapshot.
+    /// The own log begins at `base`, durably: if that is above what is applied here, go on from its snapshot.
     Begin {
         /// Where.
         base: Base,
@@ -381,7 +384,7 @@ pub enum LearnerInput {
         /// The content.
         bytes: Bytes,
     },
-    /// `Chosen`, `Base`, `AskBase`, `FetchSnapshot`, `SnapshotChunk`.
+    /// `Chosen`, `Base`, `FetchSnapshot`, `SnapshotChunk`.
     Message {
         /// The authenticated sender.
         from: NodeId,

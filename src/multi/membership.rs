@@ -7,6 +7,7 @@ use super::slot::Slot;
 use crate::paxos::NodeId;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 /// What a member does.
@@ -18,6 +19,16 @@ pub enum MemberKind {
     Witness,
     /// Learns only: counts in no quorum.
     Observer,
+}
+
+impl fmt::Display for MemberKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Voter => "voter",
+            Self::Witness => "witness",
+            Self::Observer => "observer",
+        })
+    }
 }
 
 /// One node of a membership.
@@ -284,8 +295,8 @@ impl Membership {
 pub struct Memberships {
     /// By the first slot that each governs; the first key is the lowest slot that can be judged.
     by_first_slot: BTreeMap<Slot, Membership>,
-    /// Left out by a later membership: never given to a node again (6.5).
-    retired: BTreeSet<NodeId>,
+    /// Left out by a membership that governs from this slot on: never given to a node again (6.5).
+    retired: BTreeMap<NodeId, Slot>,
 }
 
 impl Memberships {
@@ -299,7 +310,7 @@ impl Memberships {
 
     /// `membership` governs from `first` on, whatever stood before: for a forced membership (10.2).
     pub fn from_slot(first: Slot, membership: Membership) -> Self {
-        Self { by_first_slot: BTreeMap::from([(first, membership)]), retired: BTreeSet::new() }
+        Self { by_first_slot: BTreeMap::from([(first, membership)]), retired: BTreeMap::new() }
     }
 
     /// `membership` governs from `first` on in place of all that were known, and whoever it leaves out is retired: for a
@@ -307,8 +318,11 @@ impl Memberships {
     #[must_use]
     pub fn alone_from(&self, first: Slot, membership: Membership) -> Self {
         let known = self.by_first_slot.values().flat_map(|known| known.members().keys().copied());
-        let mut retired: BTreeSet<NodeId> = self.retired.iter().copied().chain(known).collect();
-        retired.retain(|node| !membership.members().contains_key(node));
+        let mut retired = self.retired.clone();
+        for node in known {
+            retired.entry(node).or_insert(first);
+        }
+        retired.retain(|node, _| !membership.members().contains_key(node));
         Self { retired, ..Self::from_slot(first, membership) }
     }
 
@@ -316,12 +330,18 @@ impl Memberships {
     /// changes nothing.
     pub fn learn(&mut self, slot: Slot, membership: &Membership) {
         let Some(alpha) = self.governing(slot).map(Membership::alpha) else { return };
+        let first = slot.plus(alpha).next();
+        if self.by_first_slot.contains_key(&first) {
+            return;
+        }
         if let Some(newest) = self.newest() {
             let left_out = newest.members().keys().filter(|node| !membership.members().contains_key(*node));
             let left_out: Vec<NodeId> = left_out.copied().collect();
-            self.retired.extend(left_out);
+            for node in left_out {
+                self.retired.entry(node).or_insert(first);
+            }
         }
-        self.by_first_slot.insert(slot.plus(alpha).next(), membership.clone());
+        self.by_first_slot.insert(first, membership.clone());
     }
 
     /// What was known when every slot through `through` was learned, and nothing above: what a snapshot there holds (5.1).
@@ -332,7 +352,9 @@ impl Memberships {
         let alpha = self.governing(next).map_or(0, Membership::alpha);
         // The lowest stays, also where a forced one governs only later slots.
         let lowest = self.by_first_slot.keys().next().copied();
-        known.by_first_slot.retain(|first, _| *first <= through.plus(alpha).next() || Some(*first) == lowest);
+        let last = through.plus(alpha).next();
+        known.by_first_slot.retain(|first, _| *first <= last || Some(*first) == lowest);
+        known.retired.retain(|_, first| *first <= last || Some(*first) == lowest);
         known.forget_below(next);
         known
     }
@@ -376,8 +398,8 @@ impl Memberships {
         self.by_first_slot.values().next_back()
     }
 
-    /// The ids that were members once and are not any more.
-    pub fn retired(&self) -> &BTreeSet<NodeId> {
+    /// The ids that were members once, each with the first slot that a membership without it governs.
+    pub fn retired(&self) -> &BTreeMap<NodeId, Slot> {
         &self.retired
     }
 
@@ -391,7 +413,7 @@ impl Memberships {
     /// The bytes that it takes on the wire, about.
     pub fn size(&self) -> usize {
         let members = self.by_first_slot.values().flat_map(|membership| membership.members().values());
-        members.map(|member| member.address.len() + 32).sum::<usize>() + self.retired.len() * 9 + 64
+        members.map(|member| member.address.len() + 32).sum::<usize>() + self.retired.len() * 18 + 64
     }
 }
 
@@ -446,7 +468,7 @@ mod tests {
         assert_eq!(memberships.governing(Slot::new(15)), Some(&two));
         assert_eq!(memberships.coming(Slot::new(14)), Some(Slot::new(15)));
         assert_eq!(memberships.coming(Slot::new(15)), None);
-        assert_eq!(memberships.retired().iter().copied().collect::<Vec<_>>(), [NodeId::new(3)]);
+        assert_eq!(*memberships.retired(), BTreeMap::from([(NodeId::new(3), Slot::new(15))]));
     }
 
     // protocol 5.1
@@ -463,6 +485,28 @@ mod tests {
         let after = memberships.as_of(Slot::new(19));
         assert_eq!(after.governing(Slot::new(14)), None, "what governs no later slot is forgotten");
         assert_eq!(after.newest(), Some(&without(&three(), 3)));
+    }
+
+    // protocol 5.1, 6.5: a node that begins there must not take itself for removed before its part is done.
+    #[test]
+    fn a_snapshot_does_not_call_a_node_retired_that_only_a_later_membership_leaves_out() {
+        let mut memberships = Memberships::bootstrap(three());
+        memberships.learn(Slot::new(10), &without(&three(), 3));
+        memberships.learn(Slot::new(20), &without(&without(&three(), 3), 2));
+        let retired = |through| memberships.as_of(Slot::new(through)).retired().keys().copied().collect();
+        let (none, first): (Vec<NodeId>, Vec<NodeId>) = (retired(9), retired(19));
+        assert_eq!((none, first), (vec![], vec![NodeId::new(3)]));
+    }
+
+    // 6.1: a learner that delivers what the acceptor has folded already learns each membership a second time.
+    #[test]
+    fn a_membership_that_is_learned_again_retires_nobody_who_came_later() {
+        let mut memberships = Memberships::bootstrap(without(&three(), 3));
+        memberships.learn(Slot::new(10), &without(&three(), 2));
+        memberships.learn(Slot::new(20), &three());
+        let before = memberships.clone();
+        memberships.learn(Slot::new(10), &without(&three(), 2));
+        assert_eq!(memberships, before);
     }
 
     #[test]

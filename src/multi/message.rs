@@ -102,6 +102,8 @@ pub enum Message {
         pulse: u64,
         /// How far the node has learned, durably.
         durable_through: Slot,
+        /// It holds no state: nobody may take it for a node that does (4.3).
+        witness: bool,
     },
     /// Asks whether the voter's promise is still `id` (7.2).
     Confirm {

@@ -33,7 +33,7 @@
 //! | `log.rs` | the acceptor's memory, as the fold of its records |
 //! | `acceptor/` | promises, accepts, what is learned, whom it deals with |
 //! | `phase1.rs`, `leading.rs`, `proposer.rs` | winning phase 1, leading under one id, and both put together |
-//! | `learner.rs` | in order and without gaps, catching up |
+//! | `learner/` | in order and without gaps, catching up, snapshots |
 //! | `membership.rs`, `change.rs` | who votes in which slot, and how that changes |
 //! | `formation.rs`, `identity.rs` | how a cluster begins, who is who |
 //! | `batch.rs`, `session/` | several commands as one value; what makes a repeat apply once |

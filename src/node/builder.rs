@@ -1,9 +1,11 @@
-//! Building a node: bootstrap, join or restart.
+//! Building a node: bootstrap, join, restart or recover.
 
+use super::recovery::recover;
 use super::snapshot::{RestoreError, Snapshot, SnapshotReader};
 use super::{Config, ConfigError, Handle, StartError, StateMachine, StopCause};
 use crate::actors::{Factory, HeartbeatMail, Lines, Service, Setup, launch};
-use crate::multi::Membership;
+use crate::multi::{MemberKind, Membership};
+use crate::paxos::NodeId;
 use crate::storage::{Start, Storage};
 use crate::timer::Timer;
 use crate::transport::Transport;
@@ -52,6 +54,33 @@ impl Node<()> {
     /// A node that was here before.
     pub fn restart(config: Config) -> Builder<()> {
         Builder::new(config, Start::Restart)
+    }
+
+    /// A machine that lost its disk, or can trust it no more: it joins under the new node id of `config`, and takes the place
+    /// of `lost` in one change of the membership once it has caught up (protocol 9.2, 10.1). Short for [`Node::join`] with
+    /// [`Builder::in_place_of`].
+    ///
+    /// There is no other way back: what the lost acceptor had promised is gone, and a quorum may rest on it, so its id never
+    /// votes again.
+    ///
+    /// ```no_run
+    /// # async fn example(config: synod::Config) -> Result<(), Box<dyn std::error::Error>> {
+    /// # let hub = synod_channel::ChannelHub::new();
+    /// use synod::{MemoryStorage, Node, NodeId};
+    ///
+    /// // Node 3 is lost. Its machine is node 4 from now on: `config` says so, and where node 4 is reached.
+    /// let node = Node::recover(config, NodeId::new(3))
+    ///     .transport(hub.transport(NodeId::new(4)))
+    ///     .storage(MemoryStorage::default())
+    ///     .start()
+    ///     .await?;
+    /// let membership = node.handle().recovered().await?;
+    /// assert!(membership.votes(NodeId::new(4)) && !membership.votes(NodeId::new(3)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn recover(config: Config, lost: NodeId) -> Builder<()> {
+        Node::join(config).in_place_of(lost)
     }
 }
 
@@ -111,7 +140,11 @@ pub struct Builder<S: StateMachine> {
     timer: Option<Arc<dyn Timer>>,
     host: Host,
     seed: Option<u64>,
+    /// None on a witness.
     factory: Option<Factory<S>>,
+    /// `state_machine` was called.
+    has_machine: bool,
+    lost: Option<NodeId>,
     services: Vec<Service<S>>,
     /// A service was given before the state machine that it is for.
     service_too_early: bool,
@@ -141,6 +174,8 @@ impl Builder<()> {
             host: Host::default(),
             seed: None,
             factory: Some(Box::new(|| ())),
+            has_machine: false,
+            lost: None,
             services: Vec::new(),
             service_too_early: false,
         }
@@ -183,6 +218,42 @@ impl<S: StateMachine> Builder<S> {
         self,
         factory: impl Fn() -> T + Send + Sync + 'static,
     ) -> Builder<T> {
+        let is_witness = self.factory.is_none();
+        let factory: Factory<T> = Box::new(factory);
+        Builder { has_machine: true, ..self.of((!is_witness).then_some(factory)) }
+    }
+
+    /// Makes it a witness: it votes, and so keeps what is chosen from being lost, but holds no state, never leads, and forgets
+    /// the log that enough full nodes hold (protocol 4.3). Two full nodes and a witness survive the loss of any one.
+    ///
+    /// `T` is the state machine of the other nodes. None is made here; the type says what can be proposed through this node's
+    /// handle, which is forwarded to the leader like a command of any other member. Reads are refused, with
+    /// [`ReadError::Witness`](super::ReadError::Witness). The membership has to name the node
+    /// [`MemberKind::Witness`](crate::MemberKind::Witness), from the bootstrap on or by
+    /// [`Handle::join_as`]; where it names it a voter, the node does not start ([`StartError::OtherKind`]), or stops
+    /// ([`StopCause::OtherKind`]). A restarted witness is told so again.
+    ///
+    /// ```no_run
+    /// # async fn example(config: synod::Config) -> Result<(), Box<dyn std::error::Error>> {
+    /// # let hub = synod_channel::ChannelHub::new();
+    /// use synod::{MemberKind, MemoryStorage, Node, NodeId};
+    ///
+    /// let node = Node::join(config)
+    ///     .witness::<()>()
+    ///     .transport(hub.transport(NodeId::new(3)))
+    ///     .storage(MemoryStorage::default())
+    ///     .start()
+    ///     .await?;
+    /// node.handle().join_as(MemberKind::Witness).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn witness<T: StateMachine>(self) -> Builder<T> {
+        self.of(None)
+    }
+
+    /// The same node with another state machine, or none.
+    fn of<T: StateMachine>(self, factory: Option<Factory<T>>) -> Builder<T> {
         Builder {
             config: self.config,
             start: self.start,
@@ -191,10 +262,20 @@ impl<S: StateMachine> Builder<S> {
             timer: self.timer,
             host: self.host,
             seed: self.seed,
-            factory: Some(Box::new(factory)),
+            factory,
+            has_machine: self.has_machine,
+            lost: self.lost,
             services: Vec::new(),
             service_too_early: self.service_too_early || !self.services.is_empty(),
         }
+    }
+
+    /// Has the node ask for the place of `lost` once it runs, and go on asking until it has it or is refused for good: see
+    /// [`Node::recover`] and [`Handle::recovered`]. For a node that joins, or restarts after it was stopped half-way; what is
+    /// done already is not done again.
+    pub fn in_place_of(mut self, lost: NodeId) -> Self {
+        self.lost = Some(lost);
+        self
     }
 
     /// Something that shall run for as long as the node does, such as the lock service's [`keep_time`](crate::lock::keep_time).
@@ -238,31 +319,58 @@ impl<S: StateMachine> Builder<S> {
     /// Checks what can be checked before anything is touched.
     fn setup(self) -> Result<Setup<S>, StartError> {
         self.config.check()?;
-        let node = self.config.owner.node;
-        if let Start::Bootstrap(membership) = &self.start
-            && !membership.may_lead(node)
-        {
-            return Err(StartError::NotAMember { node });
-        }
+        self.check_part()?;
         if self.service_too_early {
-            return Err(
-                ConfigError { field: "service", problem: "must be given after `state_machine`" }.into()
-            );
+            let problem = "must be given after `state_machine` or `witness`";
+            return Err(ConfigError { field: "service", problem }.into());
         }
         if self.services.len() > SERVICES_MAX {
             return Err(ConfigError { field: "service", problem: "may be given at most 16 times" }.into());
         }
         let missing = |field| ConfigError { field, problem: "must be given to the builder" };
+        let mut services = self.services;
+        if let Some(lost) = self.lost {
+            let patience = self.config.change_patience;
+            services.push(Box::new(move |handle, timer| {
+                recover(handle.with_deadline(patience), timer, lost).boxed_local()
+            }));
+        }
         Ok(Setup {
             config: self.config,
             start: self.start,
             transport: self.transport.ok_or(missing("transport"))?,
             storage: self.storage.ok_or(missing("storage"))?,
             timer: self.timer,
-            factory: self.factory.ok_or(missing("state_machine"))?,
+            factory: self.factory,
+            lost: self.lost,
             seed: self.seed,
-            services: self.services,
+            services,
         })
+    }
+
+    /// Whether what the node shall be fits the membership, and itself.
+    fn check_part(&self) -> Result<(), StartError> {
+        let (node, is_witness) = (self.config.owner.node, self.factory.is_none());
+        let started = if is_witness { MemberKind::Witness } else { MemberKind::Voter };
+        if is_witness && self.has_machine {
+            let problem = "must not be given to a witness, which applies nothing";
+            return Err(ConfigError { field: "state_machine", problem }.into());
+        }
+        if self.lost == Some(node) {
+            return Err(StartError::SameId { node });
+        }
+        let Start::Bootstrap(membership) = &self.start else { return Ok(()) };
+        if self.lost.is_some() {
+            let problem = "is for a node that joins or restarts";
+            return Err(ConfigError { field: "in_place_of", problem }.into());
+        }
+        match membership.members().get(&node).map(|member| member.kind) {
+            None => Err(StartError::NotAMember { node }),
+            Some(named) if is_witness != (named == MemberKind::Witness) => {
+                Err(StartError::OtherKind { node, named, started })
+            }
+            Some(_) => Ok(()),
+        }
     }
 }
 

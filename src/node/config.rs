@@ -1,6 +1,6 @@
 //! Configuration: every time-out and every limit, with its default.
 
-use crate::multi::{ClusterId, Owner};
+use crate::multi::{ClusterId, Membership, Owner};
 use crate::paxos::NodeId;
 use std::time::Duration;
 
@@ -40,11 +40,14 @@ use std::time::Duration;
 /// | `restart_budget` | 3 in 60 s | a role that panics again and again will not get better | the node stops with its reason |
 /// | `form_retry` | 200 ms | | the members that were not heard are asked again |
 /// | `shutdown_deadline` | 2 s | | what is under way is answered `Unknown` |
+/// | `address` | empty | not needed where nodes find each other by their ids alone | — |
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
     /// The cluster, its epoch, and this node.
     pub owner: Owner,
+    /// Where peers reach this node, in the transport's own notation ([`Config::address`]).
+    pub address: String,
     /// How often a leader says that it is alive.
     pub heartbeat: Duration,
     /// How long a leader may be silent; jittered upwards by up to half.
@@ -148,6 +151,7 @@ impl Config {
     pub fn new(cluster: ClusterId, node: NodeId) -> Self {
         Self {
             owner: Owner { cluster, epoch: 0, node },
+            address: String::new(),
             heartbeat: Duration::from_millis(50),
             liveness_window: Duration::from_millis(300),
             campaign_timeout: Duration::from_millis(500),
@@ -187,6 +191,17 @@ impl Config {
         }
     }
 
+    /// As this one, for a node that peers reach at `address`.
+    ///
+    /// Addresses come from the log (protocol 6.4), so a node that shall become a member brings its own: it stands in the entry
+    /// that [`Handle::join_as`](super::Handle::join_as) and [`Node::recover`](super::Node::recover) ask for, and every node
+    /// calls it there from then on. It is what peers have to dial, not what the transport listens on. A node that finds
+    /// another one in the membership says so in the log, and goes on.
+    #[must_use]
+    pub fn address(self, address: impl Into<String>) -> Self {
+        Self { address: address.into(), ..self }
+    }
+
     /// Whether the limits fit each other.
     ///
     /// # Errors
@@ -194,6 +209,9 @@ impl Config {
     /// [`ConfigError`] names the first field that does not.
     pub fn check(&self) -> Result<(), ConfigError> {
         let err = |field, problem| Err(ConfigError { field, problem });
+        if self.address.len() > Membership::ADDRESS_BYTES_MAX {
+            return err("address", "must have at most 256 bytes");
+        }
         if self.heartbeat.is_zero() {
             return err("heartbeat", "must be above zero");
         }
@@ -247,6 +265,13 @@ mod tests {
     #[test]
     fn the_defaults_fit_each_other() {
         Config::new(ClusterId::new("c").unwrap(), NodeId::new(1)).check().unwrap();
+    }
+
+    #[test]
+    fn an_address_that_no_membership_can_hold_is_refused() {
+        let config = Config::new(ClusterId::new("c").unwrap(), NodeId::new(1));
+        config.clone().address("a".repeat(256)).check().unwrap();
+        assert_eq!(config.address("a".repeat(257)).check().unwrap_err().field, "address");
     }
 
     #[test]

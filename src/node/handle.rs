@@ -3,26 +3,32 @@
 use super::credits::Credit;
 use super::watch::Subscription;
 use super::{
-    ChangeError, Config, Leadership, NotLeaderReason, ProposeError, ReadError, SnapshotError, StateMachine,
-    Status, StopCause, TransferError,
+    ChangeError, Config, Leadership, NotLeaderReason, ProposeError, ReadError, RecoverError, Recovery,
+    SnapshotError, StateMachine, Status, StopCause, TransferError,
 };
 use crate::actors::{
     AdminError, HeartbeatMail, LearnerMail, Lines, Outcome, ProposerMail, ReadCall, UNKNOWN, Waiter,
     command_bytes_max,
 };
 use crate::codec;
-use crate::multi::{AdminCall, AdminOutcome, Change, ElectionInput, Membership, Request, SessionId, Slot};
+use crate::multi::{
+    AdminCall, AdminOutcome, Change, ElectionInput, Member, MemberKind, Membership, Request, SessionId, Slot,
+};
 use crate::paxos::NodeId;
 use crate::timer::Time;
 use bytes::Bytes;
 use futures::channel::oneshot;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// A handle to a node: `Clone + Send + Sync`, plain futures, no runtime type.
 pub struct Handle<S: StateMachine> {
     lines: Lines<S>,
+    node: NodeId,
+    /// Where peers reach it.
+    address: Arc<str>,
     deadline: Duration,
     command_bytes_max: usize,
     trust_clocks: bool,
@@ -30,7 +36,7 @@ pub struct Handle<S: StateMachine> {
 
 impl<S: StateMachine> Clone for Handle<S> {
     fn clone(&self) -> Self {
-        Self { lines: self.lines.clone(), ..*self }
+        Self { lines: self.lines.clone(), address: Arc::clone(&self.address), ..*self }
     }
 }
 
@@ -60,7 +66,20 @@ impl<S: StateMachine> Handle<S> {
     pub(crate) fn new(lines: Lines<S>, config: &Config) -> Self {
         let command_bytes_max = command_bytes_max(config.batch_bytes_max);
         let Config { propose_deadline: deadline, trust_clocks, .. } = *config;
-        Self { lines, deadline, command_bytes_max, trust_clocks }
+        let (node, address) = (config.owner.node, Arc::from(config.address.as_str()));
+        Self { lines, node, address, deadline, command_bytes_max, trust_clocks }
+    }
+
+    pub(super) fn node(&self) -> NodeId {
+        self.node
+    }
+
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(super) fn show_recovery(&self, stage: Recovery) {
+        self.lines.shared.recovery.update(|_| Some(Some(stage)));
     }
 
     pub(super) fn tell(&self, mail: HeartbeatMail) -> Result<(), StopCause> {
@@ -214,6 +233,9 @@ impl<S: StateMachine> Handle<S> {
         read: impl FnOnce(&S) -> R + Send + 'static,
         send: impl FnOnce(ReadCall<S>) -> bool,
     ) -> Result<R, ReadError> {
+        if self.lines.shared.witness {
+            return Err(ReadError::Witness);
+        }
         let credit = match self.lines.shared.credits.try_take() {
             Some(credit) => credit,
             None => self.wait_for_credit().await.map_err(|cause| match cause {
@@ -250,6 +272,36 @@ impl<S: StateMachine> Handle<S> {
                 Err(ChangeError::NotLeader { hint, reason: NotLeaderReason::NoLeader })
             }
             _ => Err(ChangeError::Unknown),
+        }
+    }
+
+    /// Asks for this node to be a member of this kind, at the address that its configuration names: how a node that was started
+    /// by [`Node::join`](super::Node::join) comes to count. As [`Handle::change`] with [`Change::Add`].
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`], within the deadline.
+    pub async fn join_as(&self, kind: MemberKind) -> Result<Membership, ChangeError> {
+        let member = Member { kind, address: self.address().to_owned() };
+        self.change(Change::Add { node: self.node, member }).await
+    }
+
+    /// Resolves when a node that was started by [`Node::recover`](super::Node::recover) has the lost node's place, with the
+    /// membership in force. [`Status::recovery`] shows how far it is.
+    ///
+    /// # Errors
+    ///
+    /// [`RecoverError`], when it never will.
+    pub async fn recovered(&self) -> Result<Membership, RecoverError> {
+        let mut changes = self.lines.shared.recovery.subscribe();
+        loop {
+            match std::future::poll_fn(|context| changes.poll_change(context)).await {
+                Some(Some(Recovery::Done { membership })) => return Ok(membership),
+                Some(Some(Recovery::Refused(refusal))) => return Err(refusal.into()),
+                Some(Some(Recovery::UnderWay { .. })) => {}
+                Some(None) => return Err(RecoverError::NotRecovering),
+                None => return Err(RecoverError::Stopped { cause: self.cause() }),
+            }
         }
     }
 

@@ -8,6 +8,7 @@ mod config;
 pub(crate) mod credits;
 mod handle;
 mod outcome;
+mod recovery;
 mod session;
 pub(crate) mod shared;
 mod snapshot;
@@ -21,6 +22,7 @@ pub use outcome::{
     ChangeError, Leadership, NotLeaderReason, ProposeError, ReadError, SnapshotError, StartError, Status,
     StopCause, TransferError,
 };
+pub use recovery::{RecoverError, Recovery};
 pub use session::{Session, SessionCall};
 pub use snapshot::{RestoreError, Snapshot, SnapshotReader};
 pub use state_machine::{Position, StateMachine};

@@ -1,7 +1,9 @@
 //! Outcomes: how every call ends.
 
-use crate::multi::{AbstainReason, ChangeRefusal, Membership, ProposerState, Slot, TransferRefusal};
-use crate::node::ConfigError;
+use crate::multi::{
+    AbstainReason, ChangeRefusal, MemberKind, Membership, ProposerState, Slot, TransferRefusal,
+};
+use crate::node::{ConfigError, Recovery};
 use crate::paxos::{NodeId, ProposalId};
 use crate::storage::StorageError;
 use crate::transport::TransportError;
@@ -89,6 +91,9 @@ pub enum ReadError {
     /// Too many calls are under way.
     #[error("too many calls are under way")]
     Busy,
+    /// The node holds no state machine: read through another one.
+    #[error("a witness has no state")]
+    Witness,
     /// The cluster has no leases, or this node's configuration does not vouch for its clock (7.4).
     #[error("lease reads are off")]
     NoLease,
@@ -193,10 +198,27 @@ pub enum StartError {
     /// The configuration contradicts itself.
     #[error("the configuration is not possible")]
     Config(#[from] ConfigError),
-    /// The membership given to `bootstrap` does not name this node as a voter.
-    #[error("the membership does not name node {node} as a voter")]
+    /// The membership given to `bootstrap` does not name this node.
+    #[error("the membership does not name node {node}")]
     NotAMember {
         /// This node.
+        node: NodeId,
+    },
+    /// The membership, given to `bootstrap` or held by the storage, gives this node another part than it was started for: a
+    /// witness has no state to lead with, and other nodes may have forgotten what it would be taken to hold (4.3).
+    #[error("the membership names node {node} a {named}, but it was started as a {started}")]
+    OtherKind {
+        /// This node.
+        node: NodeId,
+        /// What the membership says.
+        named: MemberKind,
+        /// What the builder was told; a full node counts as a voter.
+        started: MemberKind,
+    },
+    /// A lost node comes back under an id that was never used (protocol 9.2, 10.1), not under its own.
+    #[error("node {node} is lost, and comes back under a new id only")]
+    SameId {
+        /// The id of both.
         node: NodeId,
     },
     /// The storage refused, or failed.
@@ -246,6 +268,12 @@ pub enum StopCause {
     /// The membership leaves this node out, and the others need it no more (6.5).
     #[error("it was removed from the membership")]
     Removed,
+    /// The membership names this witness a voter, which it has no state for. Start it as what it is, or remove it.
+    #[error("the membership names it a {named}, but it was started as a witness")]
+    OtherKind {
+        /// What the membership says.
+        named: MemberKind,
+    },
     /// The node may not vote any more, and says so.
     #[error("it may not vote any more: {0}")]
     Abstains(AbstainReason),
@@ -268,10 +296,14 @@ pub struct Status {
     pub promised: Option<ProposalId>,
     /// Every slot through this one is learned here.
     pub chosen_through: Slot,
-    /// Every slot through this one is applied here.
+    /// Every slot through this one is applied here: none on a witness.
     pub applied_through: Slot,
     /// The membership, once the cluster has formed.
     pub membership: Option<Membership>,
+    /// What that membership names this node; `None` if it does not.
+    pub kind: Option<MemberKind>,
+    /// How far it has come, if it was started in the place of a lost node.
+    pub recovery: Option<Recovery>,
     /// Whether and why it does not vote.
     pub abstains: Option<AbstainReason>,
     /// How often a role was rebuilt.

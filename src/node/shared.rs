@@ -1,8 +1,10 @@
-//! What a node and its handles share across threads: the credits, the leadership, and whether the node still runs.
+//! What a node and its handles share across threads: the credits, the leadership, how far a recovery is, and whether the node
+//! still runs.
 
 use super::credits::Credits;
 use super::watch::Watch;
-use super::{Leadership, StopCause};
+use super::{Leadership, Recovery, StopCause};
+use crate::paxos::NodeId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -21,16 +23,23 @@ pub(crate) enum Life {
 pub(crate) struct Shared {
     pub(crate) credits: Arc<Credits>,
     pub(crate) leadership: Arc<Watch<Leadership>>,
+    pub(crate) recovery: Arc<Watch<Option<Recovery>>>,
     pub(crate) life: Arc<Watch<Life>>,
+    /// The node holds no state machine.
+    pub(crate) witness: bool,
     draining: AtomicBool,
 }
 
 impl Shared {
-    pub(crate) fn new(credits: usize) -> Arc<Self> {
+    /// Of a node that is started in the place of `lost`, if that is given.
+    pub(crate) fn new(credits: usize, witness: bool, lost: Option<NodeId>) -> Arc<Self> {
+        let recovery = lost.map(|lost| Recovery::UnderWay { lost, waits_for: None });
         Arc::new(Self {
             credits: Credits::new(credits),
             leadership: Watch::new(Leadership::Changed(None)),
+            recovery: Watch::new(recovery),
             life: Watch::new(Life::Running),
+            witness,
             draining: AtomicBool::new(false),
         })
     }
@@ -64,6 +73,7 @@ impl Shared {
         });
         self.life.close();
         self.leadership.close();
+        self.recovery.close();
     }
 
     /// Why the node takes no calls, if so.

@@ -6,13 +6,16 @@ mod failing;
 mod faults;
 mod flooding;
 mod law;
+mod observing;
 mod operating;
 mod proposing;
+mod recovering;
 mod services;
 mod sessions;
 mod starting;
 mod stopping;
 mod throughput;
+mod witness;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -20,8 +23,8 @@ use std::future::Future;
 use std::time::Duration;
 use synod::multi::ProposerState;
 use synod::{
-    Builder, ClusterId, Config, Handle, Host, Membership, MemoryStorage, Node, NodeId, Position,
-    RestoreError, Snapshot, SnapshotReader, StateMachine,
+    Builder, ClusterId, Config, Handle, Host, Member, MemberKind, Membership, MemoryStorage, Node, NodeId,
+    Position, RestoreError, Snapshot, SnapshotReader, StartError, StateMachine,
 };
 use synod_channel::ChannelHub;
 
@@ -79,6 +82,14 @@ fn config(node: u64) -> Config {
     Config::new(ClusterId::new("tests").unwrap(), NodeId::new(node))
 }
 
+fn node(id: u64) -> NodeId {
+    NodeId::new(id)
+}
+
+fn member(kind: MemberKind) -> Member {
+    Member { kind, address: String::new() }
+}
+
 fn membership(nodes: u64) -> Membership {
     Membership::voters((1..=nodes).map(|node| (NodeId::new(node), ""))).unwrap()
 }
@@ -117,6 +128,13 @@ impl Cluster {
         self.run(node, builder.state_machine(Ledger::default)).await;
     }
 
+    /// A new node that knows nobody but the hub.
+    async fn join(&mut self, node: u64) {
+        self.storages.insert(node, MemoryStorage::with_seed(node));
+        let builder = Node::join(self.config(node));
+        self.run(node, builder.state_machine(Ledger::default)).await;
+    }
+
     async fn restart(&mut self, node: u64) {
         let builder = Node::restart(self.config(node));
         self.run(node, builder.state_machine(Ledger::default)).await;
@@ -129,15 +147,18 @@ impl Cluster {
     }
 
     async fn run(&mut self, node: u64, builder: Builder<Ledger>) {
-        let started = builder
+        let started = self.try_run(node, builder).await.unwrap();
+        self.nodes.insert(node, started);
+    }
+
+    async fn try_run<S: StateMachine>(&self, node: u64, builder: Builder<S>) -> Result<Node<S>, StartError> {
+        builder
             .transport(self.hub.transport(NodeId::new(node)))
             .storage(self.storages[&node].clone())
             .host(Host::ThisArbiter)
             .seed(node)
             .start()
             .await
-            .unwrap();
-        self.nodes.insert(node, started);
     }
 
     fn handle(&self, node: u64) -> Handle<Ledger> {

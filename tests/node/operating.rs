@@ -1,29 +1,18 @@
 //! What operators do to running nodes: grow, shrink and replace, hand the lead over; and a disk that does not keep up.
 
-use crate::{Cluster, Ledger, config, entry, pause, simulate};
+use crate::{Cluster, Ledger, entry, member, node, pause, simulate};
 use std::time::Duration;
 use synod::multi::{ChangeRefusal, ProposerState, TransferRefusal};
 use synod::{
-    Change, ChangeError, Member, MemberKind, Membership, MemoryStorage, Node, NodeId, ProposeError,
-    StopCause, TransferError,
+    Change, ChangeError, Member, MemberKind, Membership, MemoryStorage, ProposeError, StopCause,
+    TransferError,
 };
 
-fn node(id: u64) -> NodeId {
-    NodeId::new(id)
-}
-
 fn voter() -> Member {
-    Member { kind: MemberKind::Voter, address: String::new() }
+    member(MemberKind::Voter)
 }
 
 impl Cluster {
-    /// A new node that knows nobody but the hub.
-    async fn join(&mut self, id: u64) {
-        self.storages.insert(id, MemoryStorage::with_seed(id));
-        let builder = Node::join(config(id)).state_machine(Ledger::default);
-        self.run(id, builder).await;
-    }
-
     async fn add(&mut self, id: u64) -> Membership {
         self.join(id).await;
         let handle = self.handle(1).with_deadline(Duration::from_secs(30));

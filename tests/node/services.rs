@@ -125,7 +125,7 @@ fn a_seventeenth_service_and_one_before_the_state_machine_are_refused() {
         let early = early().service(|_, _| async {}).state_machine(Ledger::default);
         let error = early.service(|_, _| async {}).start().await.unwrap_err();
         assert!(
-            matches!(error, StartError::Config(error) if error.problem == "must be given after `state_machine`")
+            matches!(error, StartError::Config(error) if error.problem == "must be given after `state_machine` or `witness`")
         );
     });
 }

@@ -79,7 +79,7 @@ impl Acceptor {
             && from <= base.through
             && (base.snapshot.is_some() || from <= self.log.trimmed_through())
         {
-            out.push(Effect::Local(Local::Learner(LearnerInput::Begin { base: base.clone() })));
+            self.tell_begin(out);
             return;
         }
         self.read(from, self.limits.catch_up_bytes_max, None, out);

@@ -340,7 +340,8 @@ impl Acceptor {
         out.push(Effect::Local(Local::Election(ElectionInput::Heard { id })));
         self.on_watermark(from, id, watermark, out);
         if self.votes() {
-            let message = Message::HeartbeatAck { id, pulse, durable_through: self.durable_through };
+            let (durable_through, witness) = (self.durable_through, self.trimming.witness);
+            let message = Message::HeartbeatAck { id, pulse, durable_through, witness };
             out.push(Effect::Send { to: from, message, after: None });
         }
         if !self.unwritten.is_empty() {

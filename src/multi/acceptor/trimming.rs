@@ -19,7 +19,7 @@ const WITNESS_SLOTS_MIN: u64 = 1024;
 #[derive(Debug, Default)]
 pub(super) struct Trimming {
     pub(super) witness: bool,
-    /// Bases whose records are being written, and whether the learner waits to begin there.
+    /// The newest base whose record is being written, and whether a peer's snapshot was installed for it.
     basing: Option<(Sequence, Base, bool)>,
     /// The storage was asked to cut for the base that ends here; once for each.
     cut_for: Slot,
@@ -30,8 +30,17 @@ pub(super) struct Trimming {
 impl Acceptor {
     /// A snapshot of the own state is durable: the log may begin there.
     pub(super) fn on_snapshot_taken(&mut self, snapshot: SnapshotId, out: &mut Vec<Effect>) {
-        let Some(base) = self.base_at(snapshot.through, Some(snapshot)) else { return };
-        self.begin_at(base, false, out);
+        match self.base_at(snapshot.through, Some(snapshot)) {
+            Some(base) => self.begin_at(base, false, out),
+            None => self.tell_begin(out),
+        }
+    }
+
+    /// The learner hears where the log begins, as soon as that is durable.
+    pub(super) fn tell_begin(&self, out: &mut Vec<Effect>) {
+        if let Some(base) = self.log.base().filter(|_| self.trimming.basing.is_none()) {
+            out.push(Effect::Local(Local::Learner(LearnerInput::Begin { base: base.clone() })));
+        }
     }
 
     /// What the log through `through` comes to, if that is learned and above the base.
@@ -53,16 +62,19 @@ impl Acceptor {
         }
         // A witness keeps what not enough full nodes are known to hold (4.3).
         let may_forget = !self.trimming.witness || base.through <= self.held_through;
-        if may_forget && known.is_none_or(|known| known <= base.through) {
+        if known.is_some_and(|known| known > base.through) {
+            self.tell_begin(out);
+        } else if may_forget {
             self.begin_at(base, true, out);
         }
     }
 
-    fn begin_at(&mut self, base: Base, tell_learner: bool, out: &mut Vec<Effect>) {
+    fn begin_at(&mut self, base: Base, installed: bool, out: &mut Vec<Effect>) {
         let introduced = !self.log.is_formed();
         self.formation = None;
         self.write(vec![Record::Based { base: base.clone() }], out);
-        self.trimming.basing = Some((self.sequence, base, tell_learner));
+        let installed = installed || self.trimming.basing.as_ref().is_some_and(|(.., waits)| *waits);
+        self.trimming.basing = Some((self.sequence, base, installed));
         if introduced {
             out.push(Effect::Event(Event::Formed));
         }
@@ -71,16 +83,13 @@ impl Acceptor {
 
     /// The record of a base may have become durable: the learner begins there, and the log below is cut.
     pub(super) fn based(&mut self, out: &mut Vec<Effect>) {
-        let Some((_, base, tell_learner)) = self.trimming.basing.take_if(|(at, ..)| *at <= self.durable)
-        else {
+        let Some((_, base, installed)) = self.trimming.basing.take_if(|(at, ..)| *at <= self.durable) else {
             return;
         };
-        if tell_learner {
-            if base.snapshot.is_some() {
-                out.push(Effect::Event(Event::Installed { through: base.through }));
-            }
-            out.push(Effect::Local(Local::Learner(LearnerInput::Begin { base })));
+        if installed && base.snapshot.is_some() {
+            out.push(Effect::Event(Event::Installed { through: base.through }));
         }
+        out.push(Effect::Local(Local::Learner(LearnerInput::Begin { base })));
         self.cut(out);
     }
 
@@ -113,7 +122,7 @@ impl Acceptor {
             }
         }
         let Some(memberships) = self.log.memberships() else { return };
-        let left_out = memberships.retired().contains(&self.node());
+        let left_out = memberships.retired().contains_key(&self.node());
         let in_force = memberships.coming(self.log.chosen_through().next()).is_none();
         let governs_from = memberships.first_slots().last().unwrap_or_default();
         if left_out && in_force && governs_from <= self.held_through.next() && !self.removed {

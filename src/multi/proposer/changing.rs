@@ -20,9 +20,19 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Changing {
     change: Option<Wanted>,
     transfer: Option<Transfer>,
-    /// When each node answered last, and how far it had learned, durably.
-    progress: BTreeMap<NodeId, (Time, Slot)>,
+    /// What each node answered last.
+    progress: BTreeMap<NodeId, Progress>,
     held_through: Slot,
+}
+
+/// What a node says of itself.
+#[derive(Clone, Copy, Debug)]
+struct Progress {
+    at: Time,
+    /// How far it has learned, durably.
+    through: Slot,
+    /// It holds no state.
+    witness: bool,
 }
 
 /// A membership that is wanted.
@@ -58,7 +68,13 @@ impl Changing {
     }
 
     fn through(&self, node: NodeId) -> Slot {
-        self.progress.get(&node).map_or(Slot::ZERO, |(_, through)| *through)
+        self.progress.get(&node).map_or(Slot::ZERO, |progress| progress.through)
+    }
+
+    /// A node that is to be a voter, and says that it holds no state.
+    fn stateless_voter(&self, goal: &Membership) -> Option<NodeId> {
+        let witnesses = self.progress.iter().filter(|(_, progress)| progress.witness);
+        witnesses.map(|(node, _)| *node).find(|node| goal.may_lead(*node))
     }
 }
 
@@ -121,11 +137,15 @@ impl Proposer {
             return None;
         }
         let wanted = led.changing.change.as_ref()?;
-        let outcome = match next_step(present, &wanted.goal, &near) {
-            NextStep::Propose(membership) => return Some(membership),
-            NextStep::Wait(_) if now < wanted.until => return None,
-            NextStep::Wait(lagging) => AdminOutcome::ChangeRefused(ChangeRefusal::Lagging { lagging }),
-            NextStep::Done => AdminOutcome::Changed(present.clone()),
+        let stateless = led.changing.stateless_voter(&wanted.goal);
+        let outcome = match (next_step(present, &wanted.goal, &near), stateless) {
+            (_, Some(node)) => AdminOutcome::ChangeRefused(ChangeRefusal::Stateless { node }),
+            (NextStep::Propose(membership), None) => return Some(membership),
+            (NextStep::Wait(_), None) if now < wanted.until => return None,
+            (NextStep::Wait(lagging), None) => {
+                AdminOutcome::ChangeRefused(ChangeRefusal::Lagging { lagging })
+            }
+            (NextStep::Done, None) => AdminOutcome::Changed(present.clone()),
         };
         let ticket = wanted.ticket;
         led.changing.change = None;
@@ -153,10 +173,11 @@ impl Proposer {
         now: Time,
         peer: NodeId,
         durable_through: Slot,
+        witness: bool,
         out: &mut Vec<Effect>,
     ) {
         let Phase::Leading(led) = &mut self.phase else { return };
-        led.changing.progress.insert(peer, (now, durable_through));
+        led.changing.progress.insert(peer, Progress { at: now, through: durable_through, witness });
         self.measure_held(out);
         self.advance(now, out);
     }
@@ -169,8 +190,9 @@ impl Proposer {
         let is_full = |node: &NodeId| {
             governing.members().get(node).is_some_and(|member| member.kind == MemberKind::Voter)
         };
-        let progress = led.changing.progress.iter().filter(|(node, _)| is_full(node));
-        let full: Vec<(NodeId, Slot)> = progress.map(|(node, (_, through))| (*node, *through)).collect();
+        let progress = led.changing.progress.iter();
+        let full = progress.filter(|(node, progress)| is_full(node) && !progress.witness);
+        let full: Vec<(NodeId, Slot)> = full.map(|(node, progress)| (*node, progress.through)).collect();
         let is_held = |slot: &Slot| {
             let holding = full.iter().filter(|(_, through)| through >= slot).map(|(node, _)| *node).collect();
             governing.meets_every_phase1_quorum(&holding)
@@ -187,12 +209,12 @@ impl Proposer {
     /// Who answered lately and is near, this node included.
     fn near(&self, now: Time) -> BTreeSet<NodeId> {
         let Some(led) = self.led() else { return BTreeSet::new() };
-        let is_near = |at: Time, through: Slot| {
-            now.since(at) < self.limits.transfer_patience * 2
-                && through.plus(self.limits.near_slots) >= self.chosen_through
+        let is_near = |progress: &Progress| {
+            now.since(progress.at) < self.limits.transfer_patience * 2
+                && progress.through.plus(self.limits.near_slots) >= self.chosen_through
         };
         let progress = led.changing.progress.iter();
-        let near = progress.filter(|(_, (at, through))| is_near(*at, *through)).map(|(node, _)| *node);
+        let near = progress.filter(|(_, progress)| is_near(progress)).map(|(node, _)| *node);
         near.chain([self.me]).collect()
     }
 

@@ -129,8 +129,8 @@ impl Proposer {
             ProposerInput::Read { ticket, lease } => self.on_read(now, ticket, lease, out),
             ProposerInput::Lease { until, next } => self.on_lease(until, next),
             ProposerInput::Admin { ticket, call } => self.on_admin(now, ticket, call, out),
-            ProposerInput::Progress { peer, durable_through } => {
-                self.on_progress(now, peer, durable_through, out);
+            ProposerInput::Progress { peer, durable_through, witness } => {
+                self.on_progress(now, peer, durable_through, witness, out);
             }
             ProposerInput::Campaign => self.campaign(now, out),
             ProposerInput::StepDown => self.step_down(out),

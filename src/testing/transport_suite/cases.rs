@@ -396,7 +396,7 @@ fn every_kind() -> Vec<Message> {
         Message::Accept { id, first: Slot::FIRST, values: Vec::new(), watermark: zero },
         Message::Accepted { id, slots: vec![Interval::new(zero, max)], sequence: Sequence(0) },
         Message::Heartbeat { id, watermark: max, held_through: max, pulse: u64::MAX, lease: true },
-        Message::HeartbeatAck { id, pulse: 0, durable_through: max },
+        Message::HeartbeatAck { id, pulse: 0, durable_through: max, witness: true },
         Message::CatchUp { from: Slot::FIRST, bytes_max: u32::MAX },
         Message::Chosen { first: Slot::FIRST, values: vec![batch], chosen_through: max },
         Message::AskBase { above: max },

@@ -1,17 +1,25 @@
 //! The learner: what is chosen reaches the state machine, in order and without gaps.
 //!
-//! In: what the acceptor knows to be chosen; chosen values that peers send. Out: deliveries, one slot after the other;
-//! requests for what is missing, and, on a node that has just joined, for where the log begins.
-//! Invariants: N1 a slot is delivered once per life of the learner, after every slot below it.
+//! In: what the acceptor knows to be chosen; chosen values and snapshots that peers send. Out: deliveries, one slot after the
+//! other; requests for what is missing, and, on a node that has just joined, for where the log begins.
+//! Invariants: N1 a slot is delivered once per life of the learner, after every slot below it was delivered, or was taken in
+//! with a snapshot.
 //! Knows nothing of: ids, quorums, leaders.
 
-use super::effect::{AcceptorInput, Effect, LearnerInput, Local};
+mod fetching;
+mod installing;
+mod serving;
+
+use super::effect::{AcceptorInput, Briefing, Effect, LearnerInput, Local};
 use super::jitter::Jitter;
 use super::limits::Limits;
+use super::membership::Memberships;
 use super::message::Message;
 use super::record::Value;
 use super::slot::{Slot, Time};
 use crate::paxos::NodeId;
+use installing::Installing;
+use serving::Serving;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Peers whose progress is remembered.
@@ -36,11 +44,17 @@ pub struct Learner {
     links: BTreeSet<NodeId>,
     /// The own log knows the first membership; before that nothing can be learned.
     introduced: bool,
+    /// As of what is applied, or newer where that was never learned here.
+    memberships: Option<Memberships>,
+    /// No state machine: nothing is delivered.
+    witness: bool,
     request: Option<Request>,
     /// Values were handed to the acceptor; the next request waits until it has them, but no longer than this.
     storing: Option<Time>,
     /// When to ask a peer how far it is, though nobody said that this node lags: there may be no leader to say so.
     probe: Time,
+    installing: Installing,
+    serving: Serving,
     armed: Option<Time>,
 }
 
@@ -63,14 +77,26 @@ impl Learner {
             known: BTreeMap::new(),
             links: BTreeSet::new(),
             introduced: false,
+            memberships: None,
+            witness: false,
             request: None,
             storing: None,
             probe: Time::ZERO,
+            installing: Installing::default(),
+            serving: Serving::default(),
             armed: None,
         }
     }
 
-    /// The last slot that was delivered.
+    /// Belongs to a node without a state machine ([`super::Acceptor::witness`]): it fetches what the acceptor lacks, and
+    /// neither delivers anything nor takes, fetches or gives snapshots.
+    #[must_use]
+    pub fn witness(mut self) -> Self {
+        self.witness = true;
+        self
+    }
+
+    /// The last slot that was delivered, or taken in with a snapshot; [`Slot::ZERO`] for ever on a witness.
     pub fn applied_through(&self) -> Slot {
         self.applied
     }
@@ -87,55 +113,78 @@ impl Learner {
                 self.knows(peer, through);
                 self.fetch(now, out);
             }
-            LearnerInput::Message { from, message: Message::Chosen { first, values, chosen_through } } => {
-                self.on_chosen(now, from, first, values, chosen_through, out);
-            }
-            LearnerInput::Message { from, message: Message::Base { base } } => {
-                self.forget_request(from);
-                if !self.introduced {
-                    out.push(Effect::Local(Local::Acceptor(AcceptorInput::Install { base: *base })));
-                }
-            }
-            LearnerInput::Message { .. } => {}
-            LearnerInput::Briefing(briefing) => {
-                self.introduced = briefing.memberships.is_some();
-                self.fetch(now, out);
-            }
-            LearnerInput::Begin { base } => {
-                self.replaying = None;
-                self.learned = self.learned.max(base.through);
-                self.fetch(now, out);
+            LearnerInput::Message { from, message } => self.on_message(now, from, message, out),
+            LearnerInput::Briefing(briefing) => self.on_briefing(now, briefing, out),
+            LearnerInput::Begin { base } => self.on_begin(now, base, out),
+            LearnerInput::Unreadable { from } => self.on_unreadable(now, from, out),
+            LearnerInput::TakeSnapshot => self.on_take_snapshot(now, out),
+            LearnerInput::SnapshotHeld { bytes } => self.on_snapshot_held(now, bytes, out),
+            LearnerInput::SnapshotSealed { sealed } => self.on_snapshot_sealed(now, sealed, out),
+            LearnerInput::Restored { snapshot, restored } => self.on_restored(now, snapshot, restored, out),
+            LearnerInput::SnapshotRead { to, snapshot, at, bytes } => {
+                self.on_snapshot_read(to, snapshot, at, bytes, out);
             }
             LearnerInput::LinkUp { peer } => {
                 self.links.insert(peer);
+                self.on_link_up_installing(now, peer, out);
                 self.fetch(now, out);
             }
             LearnerInput::LinkDown { peer } => {
                 self.links.remove(&peer);
                 self.pass_over(now, peer);
                 self.forget_request(peer);
+                self.on_link_down_installing(now, peer, out);
                 self.fetch(now, out);
             }
             LearnerInput::Wake => self.on_wake(now, out),
-            _ => {}
         }
         self.arm(out);
+    }
+
+    fn on_message(&mut self, now: Time, from: NodeId, message: Message, out: &mut Vec<Effect>) {
+        match message {
+            Message::Chosen { first, values, chosen_through } => {
+                self.on_chosen(now, from, first, values, chosen_through, out);
+            }
+            Message::Base { base } => self.on_base(now, from, *base, out),
+            Message::FetchSnapshot { snapshot, at, bytes_max } => {
+                self.on_fetch_snapshot(from, snapshot, at, bytes_max, out);
+            }
+            Message::SnapshotChunk { snapshot, at, bytes } => {
+                self.on_chunk(now, from, snapshot, at, bytes, out);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_briefing(&mut self, now: Time, briefing: Briefing, out: &mut Vec<Effect>) {
+        self.introduced = briefing.memberships.is_some();
+        // An acceptor that was built anew may have learned less than was delivered.
+        if self.memberships.is_none() || briefing.chosen_through >= self.applied {
+            self.memberships = briefing.memberships;
+        }
+        self.fetch(now, out);
     }
 
     /// What was not answered in time is asked again: an answer may be lost, also within the node, when a role of it is
     /// built anew.
     fn on_wake(&mut self, now: Time, out: &mut Vec<Effect>) {
         self.armed = None;
-        if let Some(late) = self.request.take_if(|request| request.expires <= now)
-            && !self.links.contains(&late.peer)
-        {
-            self.pass_over(now, late.peer);
+        if let Some(late) = self.request.take_if(|request| request.expires <= now) {
+            if !self.links.contains(&late.peer) {
+                self.pass_over(now, late.peer);
+            }
+            if self.installing.need.is_some() {
+                // What could not be read may have been mended.
+                self.replay(now, out);
+            }
         }
         self.storing = self.storing.filter(|expires| *expires > now);
         if self.replaying.is_some_and(|expires| expires <= now) {
             self.replaying = None;
             self.replay(now, out);
         }
+        self.on_wake_installing(now, out);
         self.fetch(now, out);
     }
 
@@ -151,12 +200,10 @@ impl Learner {
         self.storing = None;
         // An acceptor that was built anew may have learned less than it had before.
         self.learned = chosen_through;
+        self.drop_needless_transfer();
         let before = self.applied;
-        for (slot, value) in values {
-            if slot == self.applied.next() {
-                self.applied = slot;
-                out.push(Effect::Deliver { slot, value });
-            }
+        if !self.witness && !self.installing.is_under_way() {
+            values.into_iter().for_each(|(slot, value)| self.deliver(slot, value, out));
         }
         // An answer that brings nothing is not asked for again at once.
         if replay && (self.applied > before || self.applied >= self.learned) {
@@ -168,8 +215,20 @@ impl Learner {
         self.fetch(now, out);
     }
 
+    fn deliver(&mut self, slot: Slot, value: Value, out: &mut Vec<Effect>) {
+        if slot != self.applied.next() {
+            return;
+        }
+        if let (Value::Membership(membership), Some(memberships)) = (&value, &mut self.memberships) {
+            memberships.learn(slot, membership);
+        }
+        self.applied = slot;
+        self.met_need();
+        out.push(Effect::Deliver { slot, value });
+    }
+
     fn replay(&mut self, now: Time, out: &mut Vec<Effect>) {
-        if self.replaying.is_none() {
+        if self.replaying.is_none() && !self.witness && !self.installing.is_under_way() {
             self.replaying = Some(now + self.limits.catch_up_timeout);
             let from = self.applied.next();
             out.push(Effect::Local(Local::Acceptor(AcceptorInput::Replay { from })));
@@ -225,28 +284,34 @@ impl Learner {
 
     /// Asks a peer that has more for the next chunk, if nothing is on its way; and any peer now and then.
     fn fetch(&mut self, now: Time, out: &mut Vec<Effect>) {
-        if self.request.is_some() || self.storing.is_some() {
+        if self.request.is_some() || self.storing.is_some() || self.installing.is_replacing_log() {
             return;
         }
-        let ahead = |peer: &NodeId| self.known.get(peer).is_some_and(|through| *through > self.learned);
+        let need = self.installing.need.filter(|_| !self.installing.is_under_way());
+        let ahead = |peer: &NodeId| {
+            need.is_none() && self.known.get(peer).is_some_and(|through| *through > self.learned)
+        };
         let others = |peer: &NodeId| *peer != self.me;
         let mut peers: Vec<NodeId> = self.links.iter().copied().filter(ahead).filter(others).collect();
         if peers.is_empty() {
             peers = self.known.keys().copied().filter(ahead).filter(others).collect();
             // Whoever said so may be gone, and others may have it too.
-            if !peers.is_empty() || self.probe <= now || !self.introduced {
+            if !peers.is_empty() || self.probe <= now || !self.introduced || need.is_some() {
                 peers.extend(&self.links);
             }
+        }
+        if peers.iter().any(|peer| !self.installing.avoids(now, *peer)) {
+            peers.retain(|peer| !self.installing.avoids(now, *peer));
         }
         let Some(peer) = self.one_of(&peers) else { return };
         let expires = now + self.limits.catch_up_timeout;
         self.request = Some(Request { peer, expires });
         self.probe = now + self.limits.catch_up_timeout * PROBE_TIMEOUTS;
         let bytes_max = u32::try_from(self.limits.catch_up_bytes_max).unwrap_or(u32::MAX);
-        let message = if self.introduced {
-            Message::CatchUp { from: self.learned.next(), bytes_max }
-        } else {
-            Message::AskBase { above: Slot::ZERO }
+        let message = match need {
+            Some(above) => Message::AskBase { above },
+            None if !self.introduced => Message::AskBase { above: Slot::ZERO },
+            None => Message::CatchUp { from: self.learned.next(), bytes_max },
         };
         out.push(Effect::Send { to: peer, message, after: None });
     }
@@ -254,9 +319,10 @@ impl Learner {
     /// Asks to be woken when the first of the answers that are waited for is overdue.
     fn arm(&mut self, out: &mut Vec<Effect>) {
         let request = self.request.map(|request| request.expires);
-        let idle = self.request.is_none() && self.storing.is_none() && !self.links.is_empty();
-        let probe = idle.then_some(self.probe);
-        let due = [request, self.storing, self.replaying, probe].into_iter().flatten().min();
+        let waits = self.request.is_some() || self.storing.is_some() || self.installing.is_replacing_log();
+        let probe = (!waits && !self.links.is_empty()).then_some(self.probe);
+        let installing = self.installing.due();
+        let due = [request, self.storing, self.replaying, probe, installing].into_iter().flatten().min();
         if let Some(due) = due.filter(|due| self.armed.is_none_or(|armed| *due < armed)) {
             self.armed = Some(due);
             out.push(Effect::Deadline(due));
