@@ -1,6 +1,6 @@
 //! The first suite: is it fast enough to be taken seriously?
 
-use crate::cluster::{Cluster, Error, closed_loop};
+use crate::cluster::{Error, Plan, closed_loop};
 use crate::flush::median_of_flushes;
 use crate::report::Report;
 use std::process::Command;
@@ -22,7 +22,7 @@ fn in_memory(report: &Report, runs: usize, count: u64) -> Result<(), Error> {
     for clients in [1, 64, 1024] {
         let count = if clients == 1 { count / 10 } else { count };
         let figures = actix_rt::System::new().block_on(async {
-            let cluster = Cluster::in_memory().await?;
+            let cluster = Plan::default().in_memory().await?;
             let leader = cluster.leader().await?;
             let mut figures = Vec::new();
             for _ in 0..runs {
@@ -45,7 +45,7 @@ fn latency(report: &Report, runs: usize, count: usize) -> Result<(), Error> {
     let dir = tempfile::tempdir()?;
     let (mut commits, mut flushes, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     runtime()?.block_on(async {
-        let cluster = Cluster::over_tcp(dir.path()).await?;
+        let cluster = Plan::default().over_tcp(dir.path()).await?;
         let leader = cluster.leader().await?;
         for _ in 0..runs {
             let flush = median_of_flushes(dir.path(), 3, count)?;
@@ -73,7 +73,7 @@ fn latency(report: &Report, runs: usize, count: usize) -> Result<(), Error> {
 fn memory(report: &Report, count: u64) -> Result<(), Error> {
     let dir = tempfile::tempdir()?;
     let grown = runtime()?.block_on(async {
-        let cluster = Cluster::on_disk(dir.path()).await?;
+        let cluster = Plan::default().on_disk(dir.path()).await?;
         let leader = cluster.leader().await?;
         closed_loop(&leader, 64, 1_000).await?;
         let before = resident_bytes()?;
@@ -121,12 +121,12 @@ fn through_kv(report: &Report, runs: usize, seconds: u64) -> Result<(), Error> {
     Ok(())
 }
 
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 /// What this process holds in memory now.
-fn resident_bytes() -> Result<u64, Error> {
+pub(crate) fn resident_bytes() -> Result<u64, Error> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).ok_or("no VmRSS line")?;
     let kib: u64 = line.split_whitespace().nth(1).ok_or("no figure")?.parse()?;

@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo run --release -p synod-bench -- first          # a table
 //! cargo run --release -p synod-bench -- first --json   # one JSON object a line
+//! cargo run --release -p synod-bench -- life           # what a long life costs
 //! ```
 //!
 //! Each figure is taken several times; median, minimum and maximum are printed. A figure is compared only with one of the
@@ -11,6 +12,7 @@
 mod cluster;
 mod first;
 mod flush;
+mod life;
 mod report;
 
 use clap::{Parser, Subcommand};
@@ -32,6 +34,8 @@ struct Cli {
 enum Suite {
     /// Commands per second in one process, puts per second through `kv`, latency of a commit against a flush, memory.
     First,
+    /// What a log costs that lives for years: reads, restarts, memory, snapshots and catch-up under load.
+    Life,
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -39,5 +43,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let report = report::Report::new(cli.json);
     match cli.suite {
         Suite::First => first::run(&report, cli.quick),
+        Suite::Life => life::run(&report, cli.quick),
     }
 }

@@ -1,0 +1,262 @@
+//! The suite of a long life: what reads cost, what a restart costs, whether memory stays where it was, and what commits feel
+//! of snapshots and of nodes that catch up.
+
+use crate::cluster::{Counter, Error, Plan, closed_loop};
+use crate::first::{resident_bytes, runtime};
+use crate::report::Report;
+use std::cell::Cell;
+use std::future::Future;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use synod::{Handle, ProposeError};
+
+const SUITE: &str = "life";
+const MIB: usize = 1024 * 1024;
+
+/// Runs all of it.
+pub(crate) fn run(report: &Report, quick: bool) -> Result<(), Error> {
+    let runs = if quick { 3 } else { 5 };
+    reads(report, runs, if quick { 20_000 } else { 100_000 })?;
+    restart(report, runs, if quick { 200_000 } else { 1_000_000 })?;
+    let state = if quick { 64 * MIB } else { 256 * MIB };
+    during_snapshot(report, runs, state)?;
+    catching_up(report, if quick { 1 } else { 3 }, state)?;
+    memory(report, if quick { 2_000_000 } else { 20_000_000 })
+}
+
+/// Linearizable reads on the leader against writes, 64 clients each, in turn.
+fn reads(report: &Report, runs: usize, count: u64) -> Result<(), Error> {
+    let dir = tempfile::tempdir()?;
+    let (mut writes, mut reads, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    runtime()?.block_on(async {
+        let cluster = Plan::default().over_tcp(dir.path()).await?;
+        let leader = cluster.leader().await?;
+        for _ in 0..runs {
+            let begin = Instant::now();
+            closed_loop(&leader, 64, count).await?;
+            let write = count as f64 / begin.elapsed().as_secs_f64();
+            let begin = Instant::now();
+            read_loop(&leader, 64, count).await?;
+            let read = count as f64 / begin.elapsed().as_secs_f64();
+            writes.push(write);
+            reads.push(read);
+            ratios.push(read / write);
+        }
+        cluster.check_equal().await?;
+        cluster.stop().await
+    })?;
+    report.row(SUITE, "writes, three replicas, TCP, files, 64 clients", &writes, "writes/s", "");
+    report.row(SUITE, "linearizable reads on the leader, 64 clients", &reads, "reads/s", "");
+    report.row(SUITE, "the ratio of these two", &ratios, "times", "at least 3");
+    Ok(())
+}
+
+/// `clients` callers that each read one time after the other, until `count` are answered in all.
+async fn read_loop(handle: &Handle<Counter>, clients: u64, count: u64) -> Result<(), Error> {
+    let callers = (0..clients).map(|_| async move {
+        for _ in 0..count / clients {
+            handle.read(Counter::count).await?;
+        }
+        Ok::<_, Error>(())
+    });
+    futures::future::try_join_all(callers).await.map(drop)
+}
+
+/// From `start` to the last entry applied, with a snapshot and `count` entries behind it.
+fn restart(report: &Report, runs: usize, count: u64) -> Result<(), Error> {
+    let dir = tempfile::tempdir()?;
+    // No snapshot of its own takes the entries away.
+    let plan = Plan { size: 1, tune: |config| config.snapshot_log_bytes = 1 << 40, ..Plan::default() };
+    let runtime = runtime()?;
+    let applied = runtime.block_on(async {
+        let cluster = plan.clone().on_disk(dir.path()).await?;
+        let only = cluster.leader().await?;
+        closed_loop(&only, 64, 10_000).await?;
+        only.snapshot().await?;
+        closed_loop(&only, 64, count).await?;
+        let applied = only.status().await?.applied_through;
+        cluster.stop().await?;
+        Ok::<_, Error>(applied)
+    })?;
+    let mut seconds = Vec::new();
+    for _ in 0..runs {
+        let begin = Instant::now();
+        runtime.block_on(async {
+            let cluster = plan.clone().restart_alone(dir.path()).await?;
+            let only = cluster.handles().next().ok_or("no node")?;
+            within(Duration::from_secs(60), async || Ok(only.status().await?.applied_through >= applied))
+                .await?;
+            seconds.push(begin.elapsed().as_secs_f64());
+            cluster.check_equal().await?;
+            cluster.stop().await
+        })?;
+    }
+    let work = format!("restart with a snapshot and {count} entries after it");
+    report.row(SUITE, &work, &seconds, "s", "at most 1.5");
+    Ok(())
+}
+
+/// What a commit of four clients takes at the 99th percentile while the leader takes snapshots, against without, in turn.
+fn during_snapshot(report: &Report, runs: usize, state: usize) -> Result<(), Error> {
+    let dir = tempfile::tempdir()?;
+    let (mut calm, mut busy, mut ratios, mut rates) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    runtime()?.block_on(async {
+        let cluster = Plan { ballast: state, ..Plan::default() }.over_tcp(dir.path()).await?;
+        let leader = cluster.leader().await?.with_deadline(Duration::from_secs(120));
+        for _ in 0..runs {
+            let begin = Instant::now();
+            let (with, taken) = latency_during(&leader, async { leader.snapshot().await }).await?;
+            taken?;
+            let took = begin.elapsed();
+            let (without, ()) = latency_during(&leader, tokio::time::sleep(took)).await?;
+            rates.push(state as f64 / MIB as f64 / took.as_secs_f64());
+            record(&mut calm, &mut busy, &mut ratios, without, with);
+        }
+        cluster.check_equal().await?;
+        cluster.stop().await
+    })?;
+    let size = state / MIB;
+    report.row(SUITE, "p99 of a commit, four clients, TCP, files", &calm, "us", "");
+    report.row(SUITE, &format!("the same while a snapshot of {size} MiB is taken"), &busy, "us", "");
+    report.row(SUITE, "the ratio of these two", &ratios, "times", "at most 2");
+    report.row(SUITE, "taking the snapshot", &rates, "MiB/s", "");
+    Ok(())
+}
+
+/// The same while a new node fetches the state.
+fn catching_up(report: &Report, runs: usize, state: usize) -> Result<(), Error> {
+    let (mut calm, mut busy, mut ratios, mut rates) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..runs {
+        let dir = tempfile::tempdir()?;
+        runtime()?.block_on(async {
+            let mut cluster = Plan { ballast: state, ..Plan::default() }.over_tcp(dir.path()).await?;
+            let leader = cluster.leader().await?.with_deadline(Duration::from_secs(120));
+            closed_loop(&leader, 64, 10_000).await?;
+            for handle in cluster.handles() {
+                handle.with_deadline(Duration::from_secs(120)).snapshot().await?;
+            }
+            let target = leader.status().await?.applied_through;
+            let newcomer = cluster.join().await?;
+            let begin = Instant::now();
+            let arrived = within(Duration::from_secs(120), async || {
+                Ok(newcomer.status().await?.applied_through >= target)
+            });
+            let (with, arrived) = latency_during(&leader, arrived).await?;
+            arrived?;
+            let took = begin.elapsed();
+            let (without, ()) = latency_during(&leader, tokio::time::sleep(took)).await?;
+            rates.push(state as f64 / MIB as f64 / took.as_secs_f64());
+            record(&mut calm, &mut busy, &mut ratios, without, with);
+            cluster.check_equal().await?;
+            cluster.stop().await
+        })?;
+    }
+    let size = state / MIB;
+    report.row(SUITE, "p99 of a commit, four clients, TCP, files", &calm, "us", "");
+    report.row(SUITE, &format!("the same while a new node fetches {size} MiB"), &busy, "us", "");
+    report.row(SUITE, "the ratio of these two", &ratios, "times", "at most 2");
+    report.row(SUITE, "catching up with all of it", &rates, "MiB/s", "");
+    Ok(())
+}
+
+fn record(
+    calm: &mut Vec<f64>,
+    busy: &mut Vec<f64>,
+    ratios: &mut Vec<f64>,
+    without: Duration,
+    with: Duration,
+) {
+    calm.push(without.as_secs_f64() * 1e6);
+    busy.push(with.as_secs_f64() * 1e6);
+    ratios.push(with.as_secs_f64() / without.as_secs_f64());
+}
+
+/// Whether the memory of three nodes in one process grows with the entries, with the snapshots that the policy takes.
+fn memory(report: &Report, count: u64) -> Result<(), Error> {
+    const SAMPLES: u64 = 40;
+    let dir = tempfile::tempdir()?;
+    let mut samples = Vec::new();
+    let held = runtime()?.block_on(async {
+        let cluster = Plan::default().on_disk(dir.path()).await?;
+        let leader = cluster.leader().await?;
+        for _ in 0..SAMPLES {
+            closed_loop(&leader, 1024, count / SAMPLES).await?;
+            samples.push(resident_bytes()? as f64 / MIB as f64);
+        }
+        cluster.check_equal().await?;
+        cluster.stop().await?;
+        bytes_below(dir.path())
+    })?;
+    let (first, last) = (quarter(&samples, 0), quarter(&samples, 3));
+    let work = format!("memory of 3 nodes, first quarter of {count} entries");
+    report.row(SUITE, &work, first, "MiB", "");
+    report.row(SUITE, "the same, last quarter", last, "MiB", "no more than the first");
+    report.row(
+        SUITE,
+        "highest of the last by highest of the first",
+        &[highest(last) / highest(first)],
+        "times",
+        "at most 1",
+    );
+    report.row(SUITE, "files of 3 nodes at the end", &[held as f64 / MIB as f64], "MiB", "");
+    Ok(())
+}
+
+fn quarter(samples: &[f64], number: usize) -> &[f64] {
+    let size = samples.len() / 4;
+    samples.get(number * size..(number + 1) * size).unwrap_or_default()
+}
+
+fn highest(samples: &[f64]) -> f64 {
+    samples.iter().copied().fold(0.0, f64::max)
+}
+
+fn bytes_below(dir: &Path) -> Result<u64, Error> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += if metadata.is_dir() { bytes_below(&entry.path())? } else { metadata.len() };
+    }
+    Ok(bytes)
+}
+
+/// The 99th percentile of the commits of four clients while `work` goes on, and what came of it.
+async fn latency_during<T>(
+    handle: &Handle<Counter>,
+    work: impl Future<Output = T>,
+) -> Result<(Duration, T), Error> {
+    let over = Cell::new(false);
+    let over = &over;
+    let clients = (0..4).map(|client| async move {
+        let mut times = Vec::new();
+        while !over.get() {
+            let begin = Instant::now();
+            handle.propose((client, 0)).await?;
+            times.push(begin.elapsed());
+        }
+        Ok::<_, ProposeError>(times)
+    });
+    let work = async {
+        let outcome = work.await;
+        over.set(true);
+        outcome
+    };
+    let (times, outcome) = futures::join!(futures::future::try_join_all(clients), work);
+    let mut times = times?.concat();
+    times.sort_unstable();
+    let p99 = times.get(times.len() * 99 / 100).copied().ok_or("nothing was measured")?;
+    Ok((p99, outcome))
+}
+
+/// Asks `holds` again and again, until it says yes.
+async fn within(deadline: Duration, holds: impl AsyncFn() -> Result<bool, Error>) -> Result<(), Error> {
+    let begin = Instant::now();
+    while !holds().await? {
+        if begin.elapsed() > deadline {
+            return Err(format!("it did not come to hold within {deadline:?}").into());
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    Ok(())
+}
