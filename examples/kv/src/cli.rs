@@ -13,7 +13,7 @@ use hyper::StatusCode;
 use std::fmt::Display;
 use std::io::{Read, Write};
 use std::str::FromStr;
-use synod::NodeId;
+use synod::{Member, MemberKind, NodeId};
 
 /// A replicated key-value store over HTTP.
 #[derive(Debug, Parser)]
@@ -27,6 +27,8 @@ pub(crate) struct Cli {
 enum Command {
     /// Run a node.
     Serve(serve::Options),
+    /// Run a node in the place of one that is lost with its disk.
+    Recover(serve::RecoverOptions),
     /// Store a value; prints its version.
     Put {
         key: String,
@@ -132,23 +134,29 @@ struct Fence {
     token: Option<u64>,
 }
 
-/// A node's id and where the others reach it: `ID=HOST:PORT`.
-#[derive(Clone, Debug)]
+/// A node's id, where the others reach it, and whether it is a witness: `ID=HOST:PORT` or `ID=HOST:PORT,witness`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Peer {
     pub(crate) id: NodeId,
-    pub(crate) address: String,
+    pub(crate) member: Member,
 }
 
 impl FromStr for Peer {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const FORM: &str = "a peer is ID=HOST:PORT, as in 1=127.0.0.1:7001";
-        let (id, address) = text.split_once('=').ok_or(FORM)?;
+        const FORM: &str = "a peer is ID=HOST:PORT or ID=HOST:PORT,witness, as in 1=127.0.0.1:7001";
+        let (id, rest) = text.split_once('=').ok_or(FORM)?;
+        let (address, kind) = match rest.split_once(',') {
+            None => (rest, MemberKind::Voter),
+            Some((address, "witness")) => (address, MemberKind::Witness),
+            Some(_) => return Err(FORM),
+        };
         if !is_address(address) {
             return Err(FORM);
         }
-        Ok(Self { id: NodeId::new(id.parse().map_err(|_| FORM)?), address: address.into() })
+        let id = NodeId::new(id.parse().map_err(|_| FORM)?);
+        Ok(Self { id, member: Member { kind, address: address.into() } })
     }
 }
 
@@ -173,6 +181,7 @@ impl Cli {
         let client = Client::default();
         match self.command {
             Command::Serve(options) => return serve::serve(options).await,
+            Command::Recover(options) => return serve::recover(options).await,
             Command::Bench(options) => return bench::bench(options).await,
             Command::Demo(options) => return demo::demo(options).await,
             Command::Put { key, value, if_match, if_absent, fence, nodes } => {

@@ -94,7 +94,8 @@ impl ClientError {
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Refused { status, .. } => {
-                status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS
+                status.is_server_error()
+                    || [StatusCode::TOO_MANY_REQUESTS, StatusCode::MISDIRECTED_REQUEST].contains(status)
             }
             Self::Connection { .. } | Self::Deadline { .. } => true,
             Self::Nowhere | Self::Address { .. } | Self::Answer { .. } => false,

@@ -217,7 +217,7 @@ impl Cluster {
             if let Some(statuses) = statuses
                 && statuses.windows(2).all(|pair| pair[0].applied == pair[1].applied)
             {
-                return Ok(statuses.into_iter().map(|status| status.digest).collect());
+                return Ok(statuses.into_iter().filter_map(|status| status.digest).collect());
             }
             sleep(LOOK_AGAIN).await;
         }

@@ -104,6 +104,7 @@ impl HttpError {
             Self::Change(ChangeError::Refused(refusal)) => change_refused(refusal),
             Self::Transfer(TransferError::Refused(refusal)) => transfer_refused(refusal),
             Self::Snapshot(SnapshotError::InProgress) => (StatusCode::CONFLICT, "snapshot_in_progress"),
+            Self::Read(ReadError::Witness) => (StatusCode::MISDIRECTED_REQUEST, "witness"),
             Self::Snapshot(SnapshotError::Witness) => (StatusCode::UNPROCESSABLE_ENTITY, "witness"),
             Self::Snapshot(SnapshotError::Failed(_)) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "snapshot_failed")
@@ -142,6 +143,8 @@ fn change_refused(refusal: &ChangeRefusal) -> (StatusCode, &'static str) {
         ChangeRefusal::InProgress => (StatusCode::CONFLICT, "change_in_progress"),
         ChangeRefusal::Lagging { .. } => (StatusCode::CONFLICT, "lagging"),
         ChangeRefusal::NotAMember { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "not_a_member"),
+        ChangeRefusal::VotesAlready { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "votes_already"),
+        ChangeRefusal::Stateless { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "stateless"),
         ChangeRefusal::Retired { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "retired"),
         _ => (StatusCode::UNPROCESSABLE_ENTITY, "impossible"),
     }
