@@ -236,6 +236,23 @@ fn only_a_voter_asks() {
     }
 }
 
+// protocol 6.4
+#[test]
+fn a_node_asks_from_when_the_membership_that_names_it_is_in_force_until_another_leaves_it_out() {
+    let asks = |memberships: &Memberships, chosen_through| {
+        let mut election = Election::heartbeat(node(1), Timing::default(), 7);
+        let mut briefing = briefing(voters(3), chosen_through, None);
+        briefing.memberships = Some(memberships.clone());
+        election.take(ElectionInput::Briefing(briefing));
+        (0..3000).step_by(100).any(|at| !sends(&election.take_at(ms(at), ElectionInput::Wake)).is_empty())
+    };
+    let mut memberships = Memberships::bootstrap(voters_of(&[2, 3], 4));
+    memberships.learn(slot(2), &voters_of(&[1, 2, 3], 4));
+    memberships.learn(slot(9), &voters_of(&[2, 3], 4));
+    let asked: Vec<bool> = [5, 6, 12, 13].map(|through| asks(&memberships, through)).into();
+    assert_eq!(asked, [false, true, true, false]);
+}
+
 // ------------------------------------------------------------------ campaigns
 
 // protocol 8.5
@@ -423,6 +440,93 @@ fn the_application_hears_of_leadership_acquired_lost_and_changed() {
     assert_eq!(events(&out), [Event::Changed { leader: None }]);
     let out = election.take(ElectionInput::Heard { id: id(3, 3) });
     assert_eq!(events(&out), [Event::Changed { leader: Some(id(3, 3)) }]);
+}
+
+// ------------------------------------------------------------------ transfer, priority, disk
+
+fn take_over(under: (u64, u64)) -> ElectionInput {
+    to_election(under.1, Message::TakeOver { id: id(under.0, under.1) })
+}
+
+// protocol 8.5
+#[test]
+fn a_node_that_is_sent_for_campaigns_without_asking_whatever_its_election_and_whoever_leads() {
+    for mut election in [election().0, external()] {
+        election.take(ElectionInput::Promised { id: id(2, 2) });
+        election.take(ElectionInput::Heard { id: id(2, 2) });
+        let out = election.take_at(ms(10), take_over((2, 2)));
+        assert_eq!((out.contains(&CAMPAIGN), sends(&out)), (true, vec![]));
+    }
+}
+
+// protocol 8.5
+#[test]
+fn a_leader_of_the_past_sends_nobody() {
+    let (mut election, _) = election();
+    election.take(ElectionInput::Promised { id: id(3, 3) });
+    assert!(!election.take(take_over((2, 2))).contains(&CAMPAIGN));
+}
+
+// protocol 8.5, 6.4
+#[test]
+fn a_node_that_may_not_lead_leads_already_or_is_not_well_does_not_follow_when_sent_for() {
+    let mut witness = Election::heartbeat(node(1), Timing::default(), 7);
+    let kinds = [(1, MemberKind::Witness), (2, MemberKind::Voter), (3, MemberKind::Voter)];
+    witness.take(ElectionInput::Briefing(briefing(members_of(&kinds, 64), 0, None)));
+    let (mut sick, _) = election();
+    sick.take(ElectionInput::DiskWell(false));
+    let (mut hung, _) = election();
+    hung.take(ElectionInput::Healthy(false));
+    let (mut abstains, _) = election();
+    let briefing = Briefing { votes: false, ..briefing(voters(3), 0, None) };
+    abstains.take(ElectionInput::Briefing(briefing));
+    for mut election in [witness, sick, hung, abstains, leading(3, ms(0))] {
+        assert!(!election.take(take_over((9, 2))).contains(&CAMPAIGN));
+    }
+}
+
+// protocol 8.1
+#[test]
+fn priority_delays_a_campaign_by_heartbeats_and_never_prevents_it() {
+    let waits = |priority, gone: bool| {
+        let mut election = Election::heartbeat(node(1), Timing { priority, ..Timing::default() }, 7);
+        let mut out = election.take(ElectionInput::Briefing(briefing(voters(3), 0, None)));
+        if gone {
+            election.take(ElectionInput::LinkUp { peer: node(2) });
+            election.take(ElectionInput::Heard { id: id(2, 2) });
+            out = election.take(ElectionInput::LinkDown { peer: node(2) });
+        }
+        let at = deadline(&out).unwrap();
+        election.take_at(at, ElectionInput::Wake);
+        election.take_at(at, answer(2, 1, None));
+        (at, election.take_at(at, answer(3, 1, None)))
+    };
+    for gone in [false, true] {
+        let (first, _) = waits(0, gone);
+        assert_eq!(waits(4, gone).0.since(first), Duration::from_millis(200));
+    }
+    let mut election = Election::heartbeat(node(1), Timing { priority: 100, ..Timing::default() }, 7);
+    let at = deadline(&election.take(ElectionInput::Briefing(briefing(voters(3), 0, None)))).unwrap();
+    election.take_at(at, ElectionInput::Wake);
+    assert_eq!(election.take_at(at, answer(2, 1, None)), [CAMPAIGN]);
+}
+
+// protocol 8.3, fault F25
+#[test]
+fn a_leader_with_a_sick_disk_steps_down_and_asks_for_no_vote_before_it_is_well() {
+    let mut election = leading(3, ms(0));
+    let out = election.take_at(ms(10), ElectionInput::DiskWell(false));
+    assert!(out.contains(&STEP_DOWN));
+    assert_eq!(events(&out), [Event::Lost, Event::Changed { leader: None }]);
+    election.take_at(ms(10), state(ProposerState::Idle));
+    for at in (50..3000).step_by(50) {
+        assert_eq!(sends(&election.take_at(ms(at), ElectionInput::Wake)), []);
+    }
+    election.take_at(ms(3000), ElectionInput::DiskWell(true));
+    let asks = (3000..4000)
+        .step_by(50)
+        .find(|at| !sends(&election.take_at(ms(*at), ElectionInput::Wake)).is_empty());
+    assert!(asks.is_some());
 }
 
 // ------------------------------------------------------------------ external mode

@@ -12,13 +12,13 @@ pub(super) struct Pulse {
     count: u64,
     next: Time,
     answered: BTreeMap<NodeId, Time>,
-    /// When the newest heartbeats left.
+    /// When the newest heartbeats left that asked for a lease.
     sent: BTreeMap<u64, Time>,
     /// When the newest heartbeat left that each voter answered.
     granted: BTreeMap<NodeId, Time>,
 }
 
-/// Heartbeats whose answers still prove something.
+/// Heartbeats whose answers still grant something.
 const SENT_MAX: usize = 256;
 
 impl Pulse {
@@ -87,12 +87,14 @@ impl Pulse {
             return;
         }
         self.count += 1;
-        self.sent.insert(self.count, now);
+        let News { watermark, held_through, lease } = news;
+        let lease = lease && !view.lease().is_zero();
+        if lease {
+            self.sent.insert(self.count, now);
+        }
         if self.sent.len() > SENT_MAX {
             self.sent.pop_first();
         }
-        let News { watermark, held_through, lease } = news;
-        let lease = lease && !view.lease().is_zero();
         let message = Message::Heartbeat { id: self.id, watermark, held_through, pulse: self.count, lease };
         // The own acceptor answers, and grants a lease, like any other.
         let heard = AcceptorInput::Message { from: view.me, message: message.clone() };

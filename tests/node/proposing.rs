@@ -57,8 +57,9 @@ fn a_follower_forwards_to_the_leader_and_answers_with_its_reply() {
     });
 }
 
+// protocol 7.3
 #[test]
-fn a_read_from_the_leader_sees_every_command_answered_before_it() {
+fn a_read_through_a_follower_sees_every_command_answered_before_it() {
     simulate(async {
         let cluster = Cluster::start(3).await;
         let leader = cluster.handle(cluster.leader().await);

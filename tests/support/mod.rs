@@ -42,6 +42,21 @@ pub fn voters_with_alpha(count: u64, alpha: u64) -> Membership {
     Membership::new((1..=count).map(|number| (node(number), member())).collect(), alpha).unwrap()
 }
 
+/// Voters with these ids.
+pub fn voters_of(ids: &[u64], alpha: u64) -> Membership {
+    members_of(&ids.iter().map(|id| (*id, MemberKind::Voter)).collect::<Vec<_>>(), alpha)
+}
+
+/// Members of these kinds, with majorities.
+pub fn members_of(kinds: &[(u64, MemberKind)], alpha: u64) -> Membership {
+    let members = kinds.iter().map(|(id, kind)| (node(*id), member(*kind)));
+    Membership::new(members.collect(), alpha).unwrap()
+}
+
+pub fn member(kind: MemberKind) -> Member {
+    Member { kind, address: String::new() }
+}
+
 pub fn identity(number: u64) -> Identity {
     Identity {
         owner: Owner { cluster: ClusterId::new("test").unwrap(), epoch: 0, node: node(number) },
@@ -198,6 +213,24 @@ pub fn events(effects: &[Effect]) -> Vec<Event> {
     effects.iter().filter_map(event).collect()
 }
 
+/// How calls ended, by ticket.
+pub fn answers(effects: &[Effect]) -> Vec<(u64, Answer)> {
+    let answer = |effect: &Effect| match effect {
+        Effect::Answer { ticket, answer } => Some((*ticket, answer.clone())),
+        _ => None,
+    };
+    effects.iter().filter_map(answer).collect()
+}
+
+/// How operators' calls ended, by ticket.
+pub fn outcomes(effects: &[Effect]) -> Vec<(u64, AdminOutcome)> {
+    let outcome = |(ticket, answer)| match answer {
+        Answer::Admin(outcome) => Some((ticket, outcome)),
+        _ => None,
+    };
+    answers(effects).into_iter().filter_map(outcome).collect()
+}
+
 /// The latest time at which the role asked to be woken.
 pub fn deadline(effects: &[Effect]) -> Option<Time> {
     let at = |effect: &Effect| match effect {
@@ -264,6 +297,40 @@ pub fn leader(chosen_through: u64) -> Proposer {
     proposer
 }
 
+/// Proposer 1 of `membership`, leading under 1.1 by the promises of `promised`, with nothing to recover.
+pub fn leader_of(membership: Membership, promised: &[u64]) -> Proposer {
+    leader_with(Limits::default(), membership, promised)
+}
+
+pub fn leader_with(limits: Limits, membership: Membership, promised: &[u64]) -> Proposer {
+    let mut proposer = Proposer::new(node(1), limits, 1);
+    proposer.take(ProposerInput::Briefing(briefing(membership, 0, None)));
+    proposer.take(ProposerInput::Campaign);
+    for voter in promised {
+        proposer.take(to_proposer(*voter, promise(id(1, 1), 0, [])));
+    }
+    assert_eq!(proposer.state(), ProposerState::Leading { id: id(1, 1) });
+    proposer
+}
+
+pub fn change(ticket: u64, change: Change) -> ProposerInput {
+    ProposerInput::Admin { ticket, call: AdminCall::Change(change) }
+}
+
+pub fn transfer(ticket: u64, to: Option<u64>) -> ProposerInput {
+    ProposerInput::Admin { ticket, call: AdminCall::Transfer(to.map(node)) }
+}
+
+/// `peer` answered a heartbeat, and has learned through `through`.
+pub fn progress(peer: u64, through: u64) -> ProposerInput {
+    ProposerInput::Progress { peer: node(peer), durable_through: slot(through) }
+}
+
+pub fn heartbeat(under: ProposalId, held_through: u64, lease: bool) -> Message {
+    let held_through = slot(held_through);
+    Message::Heartbeat { id: under, watermark: slot(0), held_through, pulse: 1, lease }
+}
+
 pub fn propose(text: &str) -> ProposerInput {
     ProposerInput::Propose { batch: bytes::Bytes::copy_from_slice(text.as_bytes()) }
 }
@@ -283,7 +350,6 @@ pub struct Cluster {
     pub wire: VecDeque<(u64, u64, Message)>,
     /// From and to: nothing passes.
     pub cut: BTreeSet<(u64, u64)>,
-    membership: Membership,
     timing: Timing,
 }
 
@@ -294,9 +360,27 @@ pub struct Machine {
     pub entries: BTreeMap<Slot, Entry>,
     pub delivered: Vec<(u64, Value)>,
     pub events: Vec<Event>,
+    pub answers: Vec<(u64, Answer)>,
     unwritten: Vec<(Sequence, Vec<Record>)>,
     waiting: Vec<(Sequence, u64, Message)>,
     deadlines: BTreeMap<Role, Time>,
+}
+
+impl Machine {
+    fn holding(written: Vec<(Sequence, Vec<Record>)>) -> Self {
+        Self {
+            node: None,
+            held: false,
+            written,
+            entries: BTreeMap::new(),
+            delivered: Vec::new(),
+            events: Vec::new(),
+            answers: Vec::new(),
+            unwritten: Vec::new(),
+            waiting: Vec::new(),
+            deadlines: BTreeMap::new(),
+        }
+    }
 }
 
 impl Cluster {
@@ -312,31 +396,45 @@ impl Cluster {
 
     pub fn new(membership: Membership, heartbeat: bool) -> Self {
         let timing = Timing::default();
-        let machines = membership.members().keys().map(|member| {
-            let machine = Machine {
-                node: None,
-                held: false,
-                written: vec![(Sequence(1), vec![formed(membership.clone())])],
-                entries: BTreeMap::new(),
-                delivered: Vec::new(),
-                events: Vec::new(),
-                unwritten: Vec::new(),
-                waiting: Vec::new(),
-                deadlines: BTreeMap::new(),
-            };
-            (member.get(), machine)
-        });
+        let written = vec![(Sequence(1), vec![formed(membership.clone())])];
+        let machines =
+            membership.members().keys().map(|member| (member.get(), Machine::holding(written.clone())));
         let mut cluster = Self {
             now: Time::ZERO,
             machines: machines.collect(),
             wire: VecDeque::new(),
             cut: BTreeSet::new(),
-            membership,
             timing,
         };
         let all: Vec<u64> = cluster.machines.keys().copied().collect();
         all.into_iter().for_each(|number| cluster.start(number, heartbeat));
         cluster
+    }
+
+    /// A node that nobody has heard of yet joins.
+    pub fn join(&mut self, number: u64, heartbeat: bool) {
+        self.machines.insert(number, Machine::holding(Vec::new()));
+        self.start(number, heartbeat);
+    }
+
+    /// An operator's call at a node.
+    pub fn admin(&mut self, number: u64, ticket: u64, call: AdminCall) {
+        self.input(number, Local::Proposer(ProposerInput::Admin { ticket, call }));
+    }
+
+    /// How an operator's call ended, if it has.
+    pub fn outcome(&self, number: u64, ticket: u64) -> Option<AdminOutcome> {
+        let answers = self.machines[&number].answers.iter();
+        let ended = answers.filter(|(of, _)| *of == ticket).map(|(_, answer)| answer.clone());
+        ended
+            .filter_map(|answer| if let Answer::Admin(outcome) = answer { Some(outcome) } else { None })
+            .next()
+    }
+
+    /// The node that leads, if there is one, and no other.
+    pub fn leader(&self) -> Option<u64> {
+        let leads: Vec<u64> = self.machines.keys().copied().filter(|number| self.leads(*number)).collect();
+        if let [leader] = leads[..] { Some(leader) } else { None }
     }
 
     /// Starts a node from what is durable on its disk.
@@ -381,7 +479,7 @@ impl Cluster {
     }
 
     pub fn members(&self) -> impl Iterator<Item = u64> + use<> {
-        self.membership.members().keys().map(|member| member.get()).collect::<Vec<_>>().into_iter()
+        self.machines.keys().copied().collect::<Vec<_>>().into_iter()
     }
 
     pub fn link(&mut self, at: u64, peer: u64, up: bool) {
@@ -547,7 +645,8 @@ impl Cluster {
                     machine.deadlines.insert(role, at);
                 }
                 Effect::Event(event) => machine.events.push(event),
-                Effect::Trim { .. } | Effect::Snapshot(_) | Effect::Answer { .. } => {}
+                Effect::Answer { ticket, answer } => machine.answers.push((ticket, answer)),
+                Effect::Trim { .. } | Effect::Snapshot(_) => {}
                 Effect::Admission { .. } | Effect::Local(_) => {}
             }
         }

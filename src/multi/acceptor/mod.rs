@@ -85,6 +85,8 @@ impl Acceptor {
     ) -> Self {
         log.set_cache(limits.cache_bytes_max);
         let durable_through = log.chosen_through();
+        // Whoever may vote may have granted a lease without ever having promised anything.
+        let lease = Lease::new(log.is_formed());
         let forming = bootstrap.filter(|_| !log.is_formed());
         let formation = forming.map(|membership| Formation::new(identity.node(), identity.disk, membership));
         Self {
@@ -101,7 +103,7 @@ impl Acceptor {
             durable_through,
             trimming: Trimming::default(),
             held_through: Slot::ZERO,
-            lease: Lease::default(),
+            lease,
             removed: false,
         }
     }
@@ -152,11 +154,12 @@ impl Acceptor {
                 self.on_accept(from, id, first, values, watermark, out);
             }
             Message::Heartbeat { id, watermark, held_through, pulse, lease } => {
-                let leads = self.on_heartbeat(from, id, watermark, pulse, out);
-                if leads {
-                    self.on_held(held_through, out);
-                    self.grant(now, id, lease);
+                if self.refuses(from, id, out) {
+                    return;
                 }
+                let after = if lease { self.grant(now, id, out) } else { None };
+                self.on_heartbeat(from, id, watermark, (pulse, after), out);
+                self.on_held(held_through, out);
             }
             Message::Confirm { id, nonce } => self.on_confirm(from, id, nonce, out),
             Message::CatchUp { from: first, bytes_max } => {
@@ -321,19 +324,16 @@ impl Acceptor {
         }
     }
 
-    /// A leader is alive; a voter that promised higher says so (8.2), and one that votes no more is no contact. Returns
-    /// whether the leader is followed.
+    /// A leader is alive, and nobody higher was promised anything; one that votes no more is no contact (8.2). The answer waits
+    /// for the write that a lease rests on.
     fn on_heartbeat(
         &mut self,
         from: NodeId,
         id: ProposalId,
         watermark: Slot,
-        pulse: u64,
+        (pulse, after): (u64, Option<Sequence>),
         out: &mut Vec<Effect>,
-    ) -> bool {
-        if self.refuses(from, id, out) {
-            return false;
-        }
+    ) {
         if self.log.promised() < Some(id) {
             out.push(Effect::Local(Local::Proposer(ProposerInput::Saw { id })));
         }
@@ -342,12 +342,11 @@ impl Acceptor {
         if self.votes() {
             let (durable_through, witness) = (self.durable_through, self.trimming.witness);
             let message = Message::HeartbeatAck { id, pulse, durable_through, witness };
-            out.push(Effect::Send { to: from, message, after: None });
+            out.push(Effect::Send { to: from, message, after });
         }
         if !self.unwritten.is_empty() {
             self.write(Vec::new(), out);
         }
-        true
     }
 
     /// Whether the leader under `id` still is the last one that was promised anything, promises that are not durable yet

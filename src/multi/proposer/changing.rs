@@ -14,6 +14,7 @@ use crate::multi::message::Message;
 use crate::multi::slot::{Slot, Time};
 use crate::paxos::{NodeId, ProposalId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// What is under way under one id, and how far the others are.
 #[derive(Debug, Default)]
@@ -49,8 +50,11 @@ struct Transfer {
     /// Nobody asked, if the membership leaves this leader out.
     ticket: Option<u64>,
     to: NodeId,
+    /// No voter keeps a lease from then on that would stand in its way (7.4).
+    free: Time,
     until: Time,
-    told: bool,
+    /// When it was told last; the word may be lost, or come while a lease still runs.
+    told: Option<Time>,
 }
 
 impl Changing {
@@ -255,10 +259,15 @@ impl Proposer {
     }
 
     fn begin_transfer(&mut self, now: Time, ticket: Option<u64>, to: NodeId, out: &mut Vec<Effect>) {
+        let next = self.chosen_through.next();
+        let governing = self.memberships.as_ref().and_then(|all| all.governing(next));
+        // A voter keeps what it granted last, which may be just now.
+        let lease = governing.map_or(Duration::ZERO, Membership::lease);
+        let free = now + lease;
+        let patience = self.limits.transfer_patience;
+        let until = free + if lease.is_zero() { patience } else { patience * 2 };
         let Phase::Leading(led) = &mut self.phase else { return };
-        let until = now + self.limits.transfer_patience;
-        led.changing.transfer = Some(Transfer { ticket, to, until, told: false });
-        // Voters still keep the lease that they granted last, so it is waited for.
+        led.changing.transfer = Some(Transfer { ticket, to, free, until, told: None });
         out.push(Effect::Local(Local::Election(ElectionInput::Lease(false))));
         self.hand_over(now, out);
         self.wake_soon(now, out);
@@ -271,22 +280,18 @@ impl Proposer {
         self.leave_if_left_out(now, out);
         let Phase::Leading(led) = &mut self.phase else { return };
         let id = led.leading.id();
-        let Some(transfer) = &mut led.changing.transfer else { return };
-        let lease_ends = led.reading.lease_until().filter(|until| *until > now && !transfer.told);
-        if let Some(until) = lease_ends {
-            // A voter counts from when it heard, a little later than this leader counts from.
-            transfer.until = transfer.until.max(until + self.limits.transfer_patience * 2);
-        } else if led.leading.has_nothing_open() && !transfer.told {
-            led.reading.end_lease();
-            transfer.told = true;
-            out.push(Effect::Send { to: transfer.to, message: Message::TakeOver { id }, after: None });
-        }
-        if let Some(Transfer { ticket, .. }) = led.changing.transfer.take_if(|transfer| now >= transfer.until)
-        {
+        if let Some(late) = led.changing.transfer.take_if(|transfer| now >= transfer.until) {
             out.push(Effect::Local(Local::Election(ElectionInput::Lease(true))));
-            if let Some(ticket) = ticket {
+            if let Some(ticket) = late.ticket {
                 answer(ticket, AdminOutcome::TransferRefused(TransferRefusal::TimedOut), out);
             }
+        }
+        let Some(transfer) = &mut led.changing.transfer else { return };
+        let is_due = transfer.told.is_none_or(|told| now.since(told) >= self.limits.resend);
+        if is_due && now >= transfer.free && led.leading.has_nothing_open() {
+            led.reading.end_lease();
+            transfer.told = Some(now);
+            out.push(Effect::Send { to: transfer.to, message: Message::TakeOver { id }, after: None });
         }
     }
 

@@ -96,10 +96,6 @@ impl Reading {
         self.lease = None;
     }
 
-    pub(super) fn lease_until(&self) -> Option<Time> {
-        self.lease.map(|(until, _)| until)
-    }
-
     fn begin_round(&mut self, now: Time, id: ProposalId, memberships: &Memberships, out: &mut Vec<Effect>) {
         if self.round.is_some() || self.ready.is_empty() {
             return;
