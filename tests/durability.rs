@@ -9,8 +9,14 @@ mod crash;
 mod damage;
 #[path = "durability/directory.rs"]
 mod directory;
+#[path = "durability/force.rs"]
+mod force;
+#[path = "durability/scrub.rs"]
+mod scrub;
 #[path = "durability/suite.rs"]
 mod suite;
+#[path = "durability/trim.rs"]
+mod trim;
 
 use bytes::Bytes;
 use futures::executor::block_on;

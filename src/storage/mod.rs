@@ -52,7 +52,7 @@ mod record;
 pub use memory::MemoryStorage;
 
 #[cfg(feature = "file-storage")]
-pub use file::FileStorage;
+pub use file::{FileStorage, ForceError, ForceReport};
 
 use crate::multi::{
     DiskId, Entry, Group, Incarnation, Interval, Log, Membership, Owner, Record, Sequence, Slot, SnapshotId,

@@ -39,12 +39,16 @@ fn body_end(disk: &SimulatedDisk, number: u64, nth: usize) -> usize {
     (0..next).rev().find(|at| content[*at] != 0).unwrap()
 }
 
-// scenario D7, faults F5 to F11
-#[test]
-fn a_flipped_byte_anywhere_is_detected_or_harmless() {
-    let groups = workload_under(3, 21);
-    let disk = written(&groups);
-    let truth = fold(&groups, groups.len());
+/// What flipping bytes came to.
+#[derive(Default)]
+struct Flips {
+    refused: usize,
+    noticed: usize,
+    all: usize,
+}
+
+/// Flips every `step`th byte of every file in turn, and checks that a restart is refused, or takes nothing damaged for true.
+fn flip_each(disk: &SimulatedDisk, groups: &[Group], truth: &Log, step: impl Fn(&Path) -> usize) -> Flips {
     let values = |log: &Log, slot| log.entry(slot).map(|entry| entry.value.clone());
     let mut newest = BTreeMap::new();
     for record in groups.iter().flat_map(|group| &group.records) {
@@ -52,27 +56,27 @@ fn a_flipped_byte_anywhere_is_detected_or_harmless() {
             newest.insert(*slot, value.clone());
         }
     }
-    let (mut refused, mut noticed, mut flips) = (0, 0, 0);
+    let mut flips = Flips::default();
     for (path, content) in disk.files() {
-        for offset in 0..content.len() {
+        for offset in (0..content.len()).step_by(step(&path)) {
             let mask = if offset % 2 == 0 { 0x01 } else { 0x80 };
             let disk = disk.copy();
             disk.flip(&path, offset, mask);
-            flips += 1;
+            flips.all += 1;
             let what = format!("{} flipped at {offset}", path.display());
             let storage = storage_on(&disk);
             let recovered = match restart(&storage) {
                 Err(StorageError::Corrupt { .. } | StorageError::UnknownFormat { .. }) => {
-                    refused += 1;
+                    flips.refused += 1;
                     continue;
                 }
                 recovered => recovered.unwrap_or_else(|error| panic!("{what}: {error:?}")),
             };
-            noticed += usize::from(!storage.damage().is_empty());
+            flips.noticed += usize::from(!storage.damage().is_empty());
             let (log, abstains) = (recovered.log, storage.damage().contains(&Damage::InDoubt));
             assert_eq!(log.abstains().is_some(), abstains, "{what}");
             assert!(abstains || log.promised() >= truth.promised(), "{what}: the promise went down");
-            assert!(abstains || log.base() == truth.base(), "{what}: the cluster is not formed any more");
+            assert!(abstains || log.base() == truth.base(), "{what}: the base went down");
             let peer = NodeId::new(2);
             assert!(abstains || log.peer(peer).seen == truth.peer(peer).seen, "{what}: a peer was forgotten");
             assert!(log.chosen_through() <= truth.chosen_through(), "{what}: more is chosen than was");
@@ -94,7 +98,150 @@ fn a_flipped_byte_anywhere_is_detected_or_harmless() {
             }
         }
     }
-    assert!(refused > 100 && noticed > 2000, "{refused} refused and {noticed} noticed of {flips}");
+    flips
+}
+
+// scenario D7, faults F5 to F11
+#[test]
+fn a_flipped_byte_anywhere_is_detected_or_harmless() {
+    let groups = workload_under(3, 21);
+    let disk = written(&groups);
+    let Flips { refused, noticed, all } = flip_each(&disk, &groups, &fold(&groups, groups.len()), |_| 1);
+    assert!(refused > 100 && noticed > 2000, "{refused} refused and {noticed} noticed of {all}");
+}
+
+fn checkpoint() -> PathBuf {
+    Path::new(DIR).join("checkpoint")
+}
+
+/// A closed directory that these groups were written to and that was cut twice: after two thirds of them, and at `last`.
+fn cut_at(groups: &[Group], last: usize) -> (SimulatedDisk, Vec<Group>) {
+    let disk = SimulatedDisk::new(3);
+    let storage = storage_on(&disk);
+    bootstrap(&storage).unwrap();
+    let (mut log, mut all) = (Log::default(), Vec::new());
+    for (nth, written) in groups.iter().enumerate() {
+        let mut group = group(written.sequence.0, written.records.clone());
+        group.records.iter().for_each(|record| log.apply(record));
+        let cuts = nth == groups.len() * 2 / 3 || nth == last;
+        if cuts {
+            let based = trim::base_at(&log);
+            log.apply(&based);
+            group.records.push(based);
+        }
+        block_on(storage.append(group.clone())).unwrap();
+        all.push(group);
+        if cuts {
+            block_on(storage.trim(log.base().unwrap().through, log.facts())).unwrap();
+        }
+    }
+    block_on(storage.close()).unwrap();
+    assert!(!disk.files().contains_key(&segment(1)), "the first segment was cut away");
+    (disk, all)
+}
+
+// scenario D7, faults F5 to F11: each byte of a checkpoint, and many of the journal behind it.
+#[test]
+fn a_flipped_byte_behind_a_cut_is_detected_or_harmless() {
+    for last in [50, 59] {
+        let (disk, groups) = cut_at(&workload_under(4, 60), last);
+        let truth = fold(&groups, groups.len());
+        let step = |path: &Path| if path == checkpoint() { 1 } else { 3 };
+        let Flips { refused, noticed, all } = flip_each(&disk, &groups, &truth, step);
+        let bytes = disk.files()[&checkpoint()].len();
+        assert!(refused > bytes && noticed > 500, "{refused} refused and {noticed} noticed of {all}");
+    }
+}
+
+// fault F7, law 2
+#[test]
+fn a_checkpoint_that_is_damaged_cut_missing_or_of_another_disk_is_refused_and_nothing_changes() {
+    let (disk, _) = cut_at(&workload(60), 50);
+    let other = {
+        let other = SimulatedDisk::new(4);
+        let storage = storage_on(&other);
+        bootstrap(&storage).unwrap();
+        block_on(storage.trim(Slot::ZERO, vec![Record::Promised { id: id(1) }])).unwrap();
+        other.files()[&checkpoint()].clone()
+    };
+    let changes: [&dyn Fn(&SimulatedDisk); 5] = [
+        &|disk| disk.flip(&checkpoint(), 60, 1),
+        &|disk| disk.edit(&checkpoint(), |content| content.truncate(content.len() / 2)),
+        &|disk| disk.edit(&checkpoint(), Vec::clear),
+        &|disk| Disk::remove(disk, &checkpoint()).unwrap(),
+        &|disk| disk.put(&checkpoint(), &other),
+    ];
+    for (nth, change) in changes.into_iter().enumerate() {
+        let disk = disk.copy();
+        change(&disk);
+        let before = disk.files();
+        let refused = restart(&storage_on(&disk));
+        assert!(matches!(refused, Err(StorageError::Corrupt { .. })), "change {nth}: {refused:?}");
+        assert_eq!(disk.files(), before, "change {nth}");
+    }
+    // Nothing else is left of the directory: still no place for a new node.
+    for (path, _) in disk.files().iter().filter(|(path, _)| **path != checkpoint()) {
+        Disk::remove(&disk, path).unwrap();
+    }
+    for start in [Start::Restart, Start::Join] {
+        let refused = block_on(storage_on(&disk).open(owner(), start));
+        assert!(matches!(refused, Err(StorageError::Corrupt { .. })), "{refused:?}");
+    }
+}
+
+// protocol 11.2, 11.4: the checkpoint knows that groups were durable which nothing else speaks of any more.
+#[test]
+fn a_node_abstains_when_the_newest_groups_that_a_checkpoint_covers_are_gone() {
+    let (disk, groups) = cut_at(&workload(60), 59);
+    let truth = fold(&groups, groups.len());
+    let newest = disk.files().into_keys().rfind(|path| path.to_string_lossy().contains("journal-")).unwrap();
+    disk.edit(&newest, |content| content[HEADER_BYTES..].fill(0));
+    for _ in 0..3 {
+        let log = restart(&storage_on(&disk)).unwrap().log;
+        assert_eq!(log.abstains(), Some(AbstainReason::PromiseInDoubt));
+        assert_eq!((log.promised(), log.base()), (truth.promised(), truth.base()), "as the checkpoint says");
+        assert!(log.is_unknown(log.chosen_through().next()));
+        disk.power_cut(Unsynced::Lost);
+    }
+}
+
+// protocol 9.3: an older word on a fact never counts again because the newest is damaged.
+#[test]
+fn a_damaged_fact_that_the_checkpoint_restates_does_not_bring_an_older_one_back() {
+    let seen = |counter| {
+        let incarnation = Incarnation { counter, nonce: counter };
+        Record::PeerSeen { node: NodeId::new(2), disk: DiskId(2), incarnation }
+    };
+    for is_followed in [false, true] {
+        let mut groups: Vec<Group> = (1..=3).map(|counter| group(counter, vec![seen(counter)])).collect();
+        let disk = SimulatedDisk::new(3);
+        let storage = storage_on(&disk);
+        bootstrap(&storage).unwrap();
+        groups.iter().for_each(|group| block_on(storage.append(group.clone())).unwrap());
+        block_on(storage.trim(Slot::ZERO, fold(&groups, 3).facts())).unwrap();
+        if is_followed {
+            groups.push(group(4, vec![accepted(1, 1)]));
+            block_on(storage.append(groups[3].clone())).unwrap();
+        }
+        block_on(storage.close()).unwrap();
+        disk.flip(&segment(1), body_end(&disk, 1, 2), 0x10);
+        let log = restart(&storage_on(&disk)).unwrap().log;
+        assert_eq!(log, fold(&groups, groups.len()), "followed: {is_followed}");
+    }
+}
+
+// 11.2: the last segments are missing, and the chain in front of them ends with a seal.
+#[test]
+fn missing_segments_are_damage_also_where_nothing_was_written_behind_them() {
+    let groups = workload(60);
+    let disk = written(&groups);
+    let files = disk.files();
+    let newest = files.keys().filter(|path| path.to_string_lossy().contains("journal-")).count() as u64;
+    disk.edit(&segment(newest), |content| content[HEADER_BYTES..].fill(0));
+    Disk::remove(&disk, &segment(newest - 1)).unwrap();
+    let log = restart(&storage_on(&disk)).unwrap().log;
+    assert_eq!(log.abstains(), Some(AbstainReason::PromiseInDoubt));
+    assert!(log.is_unknown(log.chosen_through().next()));
 }
 
 // scenario D8, protocol 11.2, 11.4, fault F11

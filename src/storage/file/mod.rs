@@ -3,6 +3,7 @@
 //! ```text
 //! directory/identity              whose it is, and every start of it: replaced atomically at each open
 //! directory/journal-….log         the acceptor's memory
+//! directory/checkpoint            what stands in place of the segments that were cut away
 //! directory/lock                  locked while open
 //! ```
 //!
@@ -10,13 +11,16 @@
 //! An append is one message to the thread, one write, one flush, one message back.
 //! Knows nothing of: what a record means, beyond the fold.
 
+mod force;
 mod place;
 mod worker;
 
+pub use force::{ForceError, ForceReport};
+
 use super::disk::{Disk, RealDisk};
 use super::journal::{Damage, SEGMENT_BYTES_DEFAULT};
-use super::{Recovered, Start, Storage, StorageError};
-use crate::multi::{Entry, Group, Owner, Slot};
+use super::{Recovered, Scrubbed, Start, Storage, StorageError};
+use crate::multi::{Entry, Group, Owner, Record, Slot};
 use async_trait::async_trait;
 use place::Place;
 use std::ops::Range;
@@ -184,6 +188,32 @@ impl Storage for FileStorage {
             State::Inline(place) => worker::Reply::ready(place.reader().read(slots, bytes_max)),
         };
         reply.wait().await
+    }
+
+    async fn trim(&self, through: Slot, facts: Vec<Record>) -> Result<Slot, StorageError> {
+        let reply = match &mut *self.state() {
+            State::Closed => return Err(StorageError::NotOpen),
+            State::Threaded(worker) => worker.trim(through, facts),
+            State::Inline(place) => worker::Reply::ready(place.trim(through, facts)),
+        };
+        reply.wait().await
+    }
+
+    async fn scrub(&self, bytes_max: usize) -> Result<Scrubbed, StorageError> {
+        let reply = match &mut *self.state() {
+            State::Closed => return Err(StorageError::NotOpen),
+            State::Threaded(worker) => worker.scrub(bytes_max),
+            State::Inline(place) => worker::Reply::ready(place.reader().scrub(bytes_max)),
+        };
+        reply.wait().await
+    }
+
+    fn log_bytes(&self) -> u64 {
+        match &*self.state() {
+            State::Closed => 0,
+            State::Threaded(worker) => worker.log_bytes(),
+            State::Inline(place) => place.reader().log_bytes(),
+        }
     }
 
     fn damage(&self) -> Vec<String> {

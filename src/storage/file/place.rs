@@ -1,10 +1,12 @@
 //! The directory, opened: checks whose it is, counts the start, folds the journal. Synchronous.
 
 use super::Settings;
-use crate::multi::{DiskId, Entry, Group, Identity, Incarnation, Membership, Owner};
+use crate::multi::{DiskId, Entry, Group, Identity, Incarnation, Membership, Owner, Record, Slot};
 use crate::storage::atomic_file::AtomicFile;
 use crate::storage::disk::{Disk, DiskLock};
-use crate::storage::journal::{Damage, Found, Journal, Reader, Replayed, Spare, SpareOrder, Stamp, io_error};
+use crate::storage::journal::{
+    CHECKPOINT, Damage, Found, Journal, Reader, Replayed, Spare, SpareOrder, Stamp, io_error,
+};
 use crate::storage::{Recovered, Start, StorageError};
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -73,7 +75,7 @@ impl Place {
         let mut file = AtomicFile::<IdentityOnDisk>::open_on(Arc::clone(disk), dir.join(IDENTITY))?;
         let mut identity = match file.load()? {
             Some(found) => {
-                check(disk.as_ref(), dir, &found, &owner, &start)?;
+                check(disk, dir, &found, &owner, &start)?;
                 found
             }
             None => begin(settings, owner, start)?,
@@ -81,6 +83,8 @@ impl Place {
         let (journal, replayed) =
             Journal::open(Arc::clone(disk), dir, identity.stamp(), settings.segment_bytes)?;
         file.clean()?;
+        // A force that a crash ended before it was written here (10.2).
+        identity.owner.epoch = identity.owner.epoch.max(replayed.epoch);
         identity.count_start(disk.random());
         file.save(&identity)?;
         let damage = replayed.damage.clone();
@@ -94,6 +98,17 @@ impl Place {
 
     pub(super) fn append(&mut self, group: &Group) -> Result<(), StorageError> {
         self.journal.append(group)
+    }
+
+    pub(super) fn trim(&mut self, through: Slot, facts: Vec<Record>) -> Result<Slot, StorageError> {
+        self.journal.trim(through, facts)
+    }
+
+    /// Says durably that the place is in `epoch` (10.2).
+    pub(super) fn enter_epoch(&mut self, settings: &Settings, epoch: u64) -> Result<(), StorageError> {
+        self.identity.owner.epoch = epoch;
+        let path = settings.dir.join(IDENTITY);
+        Ok(AtomicFile::open_on(Arc::clone(&settings.disk), path)?.save(&self.identity)?)
     }
 
     pub(super) fn reader(&self) -> Reader {
@@ -126,7 +141,9 @@ fn prepare_dir(disk: &dyn Disk, dir: &Path, start: &Start) -> Result<(), Storage
     let empty = || StorageError::Empty { place: dir.display().to_string() };
     match disk.list(dir) {
         Ok(names) => {
-            let is_ours = |name: &String| name == IDENTITY || name.starts_with("journal-");
+            let is_ours = |name: &String| {
+                [IDENTITY, CHECKPOINT].contains(&name.as_str()) || name.starts_with("journal-")
+            };
             if *start == Start::Restart && !names.iter().any(is_ours) {
                 return Err(empty());
             }
@@ -154,14 +171,14 @@ fn prepare_dir(disk: &dyn Disk, dir: &Path, start: &Start) -> Result<(), Storage
 
 /// Whether `owner` may start like this on the directory of `found`. Changes nothing.
 fn check(
-    disk: &dyn Disk,
+    disk: &Arc<dyn Disk>,
     dir: &Path,
     found: &IdentityOnDisk,
     owner: &Owner,
     start: &Start,
 ) -> Result<(), StorageError> {
     let place = dir.display().to_string();
-    if found.owner != *owner {
+    if !start.fits(owner, &found.owner) {
         let (found, asked) = (Box::new(found.owner.clone()), Box::new(owner.clone()));
         return Err(StorageError::WrongOwner { place, found, asked });
     }
@@ -197,4 +214,4 @@ fn begin(settings: &Settings, owner: Owner, start: Start) -> Result<IdentityOnDi
 }
 
 /// What a read gives.
-pub(super) type Entries = Vec<(crate::multi::Slot, Entry)>;
+pub(super) type Entries = Vec<(Slot, Entry)>;

@@ -2,9 +2,9 @@
 
 use super::Settings;
 use super::place::{Entries, Place};
-use crate::multi::{Group, Owner, Slot};
+use crate::multi::{Group, Owner, Record, Slot};
 use crate::storage::journal::{Damage, Reader, Spare};
-use crate::storage::{Recovered, Start, StorageError};
+use crate::storage::{Recovered, Scrubbed, Start, StorageError};
 use futures::channel::oneshot;
 use std::ops::Range;
 use std::path::Path;
@@ -36,15 +36,15 @@ impl<T> Reply<T> {
 
 enum Job {
     Append(Group, Answer<()>),
+    Trim(Slot, Vec<Record>, Answer<Slot>),
     Recover(Answer<Recovered>),
     Close(Answer<()>),
 }
 
-struct Read {
-    reader: Reader,
-    slots: Range<Slot>,
-    bytes_max: usize,
-    answer: Answer<Entries>,
+/// What is read beside the journal.
+enum Read {
+    Entries(Range<Slot>, usize, Answer<Entries>),
+    Scrub(usize, Answer<Scrubbed>),
 }
 
 /// What is known once the directory is open.
@@ -58,7 +58,7 @@ struct Opened {
 #[derive(Debug)]
 pub(super) struct Worker {
     jobs: Option<Sender<Job>>,
-    reads: Option<Sender<Read>>,
+    reads: Option<Sender<(Reader, Read)>>,
     opened: Arc<OnceLock<Opened>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -71,7 +71,7 @@ impl Worker {
         start: Start,
     ) -> Result<(Self, Reply<Recovered>), StorageError> {
         let (jobs, queue) = mpsc::channel();
-        let (reads, read_queue) = mpsc::channel::<Read>();
+        let (reads, read_queue) = mpsc::channel::<(Reader, Read)>();
         let (answer, reply) = oneshot::channel();
         let opened = Arc::new(OnceLock::new());
         let mut worker =
@@ -80,9 +80,16 @@ impl Worker {
         let write = move || Writing { queue, opened, preparing: None }.run(&settings, owner, start, answer);
         worker.threads.push(spawn("synod-write", &dir, write)?);
         let read = move || {
-            for Read { reader, slots, bytes_max, answer } in read_queue {
+            for (reader, read) in read_queue {
                 // Whoever asked may have gone away.
-                let _ = answer.send(reader.read(slots, bytes_max));
+                match read {
+                    Read::Entries(slots, bytes_max, answer) => {
+                        let _ = answer.send(reader.read(slots, bytes_max));
+                    }
+                    Read::Scrub(bytes_max, answer) => {
+                        let _ = answer.send(reader.scrub(bytes_max));
+                    }
+                }
             }
         };
         worker.threads.push(spawn("synod-read", &dir, read)?);
@@ -101,20 +108,24 @@ impl Worker {
         self.ask(|answer| Job::Append(group, answer))
     }
 
+    pub(super) fn trim(&self, through: Slot, facts: Vec<Record>) -> Reply<Slot> {
+        self.ask(|answer| Job::Trim(through, facts, answer))
+    }
+
     pub(super) fn recover(&self) -> Reply<Recovered> {
         self.ask(Job::Recover)
     }
 
     pub(super) fn read(&self, slots: Range<Slot>, bytes_max: usize) -> Reply<Entries> {
-        let (answer, reply) = oneshot::channel();
-        let Some((opened, reads)) = self.opened.get().zip(self.reads.as_ref()) else {
-            return Reply::Ready(Err(StorageError::NotOpen));
-        };
-        let reader = opened.reader.clone();
-        match reads.send(Read { reader, slots, bytes_max, answer }) {
-            Ok(()) => Reply::Later(reply),
-            Err(_) => Reply::Ready(Err(StorageError::NotOpen)),
-        }
+        self.look(|answer| Read::Entries(slots, bytes_max, answer))
+    }
+
+    pub(super) fn scrub(&self, bytes_max: usize) -> Reply<Scrubbed> {
+        self.look(|answer| Read::Scrub(bytes_max, answer))
+    }
+
+    pub(super) fn log_bytes(&self) -> u64 {
+        self.opened.get().map_or(0, |opened| opened.reader.log_bytes())
     }
 
     /// Ends the threads; the answer comes when the journal is sealed and the directory unlocked.
@@ -127,6 +138,17 @@ impl Worker {
         match self.jobs.as_ref().map(|jobs| jobs.send(job(answer))) {
             Some(Ok(())) => Reply::Later(reply),
             Some(Err(_)) | None => Reply::Ready(Err(StorageError::NotOpen)),
+        }
+    }
+
+    fn look<T>(&self, read: impl FnOnce(Answer<T>) -> Read) -> Reply<T> {
+        let (answer, reply) = oneshot::channel();
+        let Some((opened, reads)) = self.opened.get().zip(self.reads.as_ref()) else {
+            return Reply::Ready(Err(StorageError::NotOpen));
+        };
+        match reads.send((opened.reader.clone(), read(answer))) {
+            Ok(()) => Reply::Later(reply),
+            Err(_) => Reply::Ready(Err(StorageError::NotOpen)),
         }
     }
 }
@@ -211,6 +233,9 @@ impl Writing {
                         let prepare = move || order.make().ok();
                         self.preparing = spawn("synod-prepare", &settings.dir, prepare).ok();
                     }
+                }
+                Job::Trim(through, facts, answer) => {
+                    let _ = answer.send(place.trim(through, facts));
                 }
                 Job::Recover(answer) => {
                     let _ = answer.send(place.recover());

@@ -181,6 +181,17 @@ impl Header {
         runs.flat_map(|run| (0..run.count).map(|nth| run.first.plus(nth)))
     }
 
+    /// The lowest slot that the body says something about, if any.
+    pub(super) fn first_slot(&self) -> Option<Slot> {
+        self.runs.iter().filter(|run| run.kind.has_slot()).map(|run| run.first).min()
+    }
+
+    /// The highest slot that the body says something about, or zero.
+    pub(super) fn last_slot(&self) -> Slot {
+        let runs = self.runs.iter().filter(|run| run.kind.has_slot());
+        runs.map(|run| run.first.plus(run.count.saturating_sub(1))).max().unwrap_or_default()
+    }
+
     /// How many facts the body holds.
     pub(super) fn own_facts(&self) -> u64 {
         self.runs.iter().filter(|run| run.kind.is_fact()).map(|run| run.count).sum()

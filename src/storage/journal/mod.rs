@@ -1,39 +1,75 @@
 //! The journal: groups of records, one behind the other, each durable by one write and one flush.
 //!
 //! In: groups of [`Record`]s. Out, at a restart: their fold, a [`Log`], and what was found damaged.
-//! Durable: a group when [`Journal::append`] says `Ok`; nothing of it counts before.
+//! Durable: a group when [`Journal::append`] says `Ok`, nothing of it counts before; a cut when [`Journal::trim`] does.
 //! Invariants: J1 at most one group is not flushed, the last. J2 behind the last group there are zeros. J3 after an error of
-//! a write nothing more is written. J4 damage below a valid later header is never cut off (protocol 11.2).
+//! a write nothing more is written. J4 damage below a valid later header is never cut off (protocol 11.2). J5 a segment is
+//! removed only when a durable checkpoint leaves it out.
 //! Knows nothing of: threads, nodes, what a slot is for. It is synchronous; [`FileStorage`](super::FileStorage) gives it a
 //! thread, a simulator runs it inline.
 //!
+//! # On disk
+//!
 //! ```text
-//! journal-000000000001.log    journal-000000000002.log
-//! [segment header][group][group]…[seal] [segment header][group]…[zeros]
+//! checkpoint                  journal-000000000008.log    journal-000000000009.log
+//! [facts, where it goes on] ─▶ [segment header][group]…[seal] [segment header][group]…[zeros]
 //! ```
+//!
+//! Segments are numbered from 1 without gaps. A group is one write; its header tells what it follows. Before the first cut
+//! there is no checkpoint, and the journal begins with segment 1. After it the checkpoint, an
+//! [`AtomicFile`](super::atomic_file) under one checksum, stands in place of what was removed. Its value, as MessagePack:
+//!
+//! | field | what it says |
+//! |---|---|
+//! | stamp | three u64: hash of the cluster, node, disk, as in every header |
+//! | through | the last slot that was allowed to go |
+//! | gone through | the last slot that went: nothing through it is read or recovered as an entry |
+//! | first segment | the first that is kept; what stands below it is left over from a crash, and removed |
+//! | start | the chain in front of that segment: sequence and header CRC of the group before it, count of facts so far |
+//! | restated | the chain at the time of the cut: every group through there was durable, and its facts stand below |
+//! | written | the newest write at the time (protocol 9.4) |
+//! | promised | the highest promise at the time |
+//! | records | the facts, encoded as in a group |
+//!
+//! What a start finds is the fold of the facts, of [`Record::Trimmed`] and of the groups from the first segment on. Where the
+//! journal behind a checkpoint ends before `restated`, groups are lost that were durable: the node abstains. Where a group is
+//! damaged whose facts were restated, nothing is in doubt by it. A checkpoint that is damaged, or gone while segment 1 is
+//! gone too, is refused with [`StorageError::Corrupt`]: there is no earlier one to fall back to.
 
+mod checkpoint;
+mod findings;
 mod group;
 mod index;
+mod reader;
 mod recovery;
+mod scrub;
 mod segment;
 mod spare;
+mod stamp;
+mod trim;
 
-pub use index::Reader;
+pub(crate) use checkpoint::CHECKPOINT;
+pub use findings::{Damage, Found, Replayed};
+pub use reader::Reader;
 pub use spare::{Spare, SpareOrder};
+pub use stamp::{Position, Stamp};
 
 use super::StorageError;
 use super::disk::{Disk, write_all_at};
 use super::record::{encode, promise_of};
-use crate::multi::{AbstainReason, ClusterId, DiskId, Group, Log, Record, Sequence};
-use crate::paxos::{NodeId, ProposalId};
+use crate::multi::{AbstainReason, Group, Record, Sequence};
+use crate::paxos::ProposalId;
 use crate::transport::GroupId;
+use checkpoint::{Checkpoint, CheckpointFile};
 use group::{Header, aligned, runs};
 use index::Index;
 use recovery::Replay;
 use segment::Segment;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use trim::Extent;
 
 /// How long a segment is where nothing else is said, in bytes.
 pub const SEGMENT_BYTES_DEFAULT: usize = 16 << 20;
@@ -44,67 +80,6 @@ pub const GROUP_BYTES_MAX: usize = 256 << 20;
 
 /// Room for a seal, kept free at the end of each segment.
 const SEAL_BYTES: usize = 128;
-
-/// A place in the journal.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Position {
-    /// The number of the segment, from 1.
-    pub segment: u64,
-    /// The byte in it.
-    pub offset: usize,
-}
-
-/// Whose journal it is, as it stands in every header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
-    /// A hash of the name of the cluster.
-    pub cluster: u64,
-    /// The node.
-    pub node: u64,
-    /// The disk.
-    pub disk: u64,
-}
-
-impl Stamp {
-    /// The stamp of `node` of `cluster` on `disk`.
-    pub fn new(cluster: &ClusterId, node: NodeId, disk: DiskId) -> Self {
-        // FNV-1a: no secret, only unlikely to be the same for two names.
-        let hash = cluster.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
-        Self { cluster: hash, node: node.get(), disk: disk.0 }
-    }
-}
-
-/// What was found wrong at a restart, and what follows from it (protocol 11).
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Damage {
-    /// The last write was not whole: it was never acknowledged, and is cut off.
-    TornTail(Position),
-    /// A group's body is damaged: its slots are unknown.
-    Body(Position),
-    /// A group's header is damaged, or whole groups are gone: every open slot is unknown.
-    Header(Position),
-    /// A segment's own header is damaged; nothing is lost by it.
-    SegmentHeader {
-        /// Which segment.
-        segment: u64,
-    },
-    /// What was promised, or met, cannot be proven any more: the node abstains.
-    InDoubt,
-}
-
-/// What a restart found.
-#[derive(Clone, Debug)]
-pub struct Replayed {
-    /// The fold of all groups.
-    pub log: Log,
-    /// The newest write.
-    pub written: Sequence,
-    /// What was damaged.
-    pub damage: Vec<Damage>,
-}
 
 /// An open journal, the only writer of its directory.
 #[derive(Debug)]
@@ -126,6 +101,10 @@ pub struct Journal {
     spare_ordered: bool,
     index: Index,
     buffer: Vec<u8>,
+    checkpoint: Checkpoint,
+    checkpoint_file: CheckpointFile,
+    /// By number.
+    extents: BTreeMap<u64, Extent>,
 }
 
 impl Journal {
@@ -178,8 +157,12 @@ impl Journal {
         segment_bytes: usize,
     ) -> Result<(Self, Replayed), StorageError> {
         segment::clean(disk.as_ref(), dir)?;
+        let checkpoint_file = CheckpointFile::open(Arc::clone(&disk), dir, stamp)?;
+        checkpoint_file.clean()?;
+        let checkpoint = checkpoint_file.load()?;
         let index = Index::default();
-        let replay = Replay::run(disk.as_ref(), dir, stamp, index.clone(), None)?;
+        let mut replay = Replay::run(disk.as_ref(), dir, stamp, &checkpoint, index.clone(), None)?;
+        segment::remove_below(disk.as_ref(), dir, checkpoint.first_segment)?;
         let segment = replay.cut(disk.as_ref(), dir)?;
         let at = if segment.number == replay.end.segment { replay.end.offset } else { segment::HEADER_BYTES };
         let mut journal = Self {
@@ -200,10 +183,14 @@ impl Journal {
             spare_ordered: false,
             index,
             buffer: Vec::new(),
+            checkpoint,
+            checkpoint_file,
+            extents: std::mem::take(&mut replay.extents),
         };
         if replay.tail_in_doubt {
             // Goes on in a new segment, and leaves out a number, so that the damage is found again.
-            journal.sequence += 1;
+            journal.sequence = journal.sequence.max(journal.checkpoint.restated.sequence) + 1;
+            journal.facts = journal.facts.max(journal.checkpoint.restated.facts);
             journal.sealed = true;
             journal.next_segment(SEAL_BYTES)?;
             journal.write(&[], journal.written)?;
@@ -223,8 +210,10 @@ impl Journal {
     /// # Errors
     ///
     /// As [`Journal::open`].
-    pub fn peek(disk: &dyn Disk, dir: &Path, stamp: Stamp) -> Result<Replayed, StorageError> {
-        Replay::run(disk, dir, stamp, Index::default(), None).map(Replay::into_replayed)
+    pub fn peek(disk: &Arc<dyn Disk>, dir: &Path, stamp: Stamp) -> Result<Replayed, StorageError> {
+        let checkpoint = CheckpointFile::open(Arc::clone(disk), dir, stamp)?.load()?;
+        let replay = Replay::run(disk.as_ref(), dir, stamp, &checkpoint, Index::default(), None)?;
+        Ok(replay.into_replayed())
     }
 
     /// What is durable now, read again from the disk.
@@ -233,8 +222,8 @@ impl Journal {
     ///
     /// [`StorageError`] if it cannot be read.
     pub fn replay(&self) -> Result<Replayed, StorageError> {
-        let replay =
-            Replay::run(self.disk.as_ref(), &self.dir, self.stamp, Index::default(), Some(self.end()))?;
+        let (disk, until) = (self.disk.as_ref(), Some(self.end()));
+        let replay = Replay::run(disk, &self.dir, self.stamp, &self.checkpoint, Index::default(), until)?;
         let complete = replay.sequence == self.sequence;
         let mut replayed = replay.into_replayed();
         if !complete {
@@ -310,10 +299,10 @@ impl Journal {
         self.segment.at(self.at)
     }
 
-    fn guarded(
+    fn guarded<T>(
         &mut self,
-        write: impl FnOnce(&mut Self) -> Result<(), StorageError>,
-    ) -> Result<(), StorageError> {
+        write: impl FnOnce(&mut Self) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
         if self.poisoned {
             return Err(StorageError::Poisoned);
         }
@@ -360,6 +349,8 @@ impl Journal {
             .map_err(io_error("write", path))?;
         self.segment.file.sync_data().map_err(io_error("fsync", path))?;
         self.index.add(&header);
+        let extent = self.extents.entry(self.segment.number).or_default();
+        extent.last_slot = extent.last_slot.max(header.last_slot());
         self.at += self.buffer.len();
         (self.sequence, self.previous_crc, self.facts) = (header.sequence, crc, header.facts);
         (self.written, self.promised, self.sealed) = (header.written, header.promised, is_seal);
@@ -387,6 +378,8 @@ impl Journal {
         };
         next.publish(self.disk.as_ref(), &self.dir)?;
         self.segment = next;
+        let extent = Extent { start: self.chain(), ..Extent::default() };
+        self.extents.insert(self.segment.number, extent);
         self.at = segment::HEADER_BYTES;
         self.spare_ordered = false;
         self.buffer = group;
@@ -409,15 +402,6 @@ impl Drop for Journal {
 
 /// A buffer that one large group has made larger is given back.
 const BUFFER_BYTES_KEPT: usize = 4 << 20;
-
-/// What stands in a directory, before it is known whose it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// Segments that nothing was written to.
-    Unused,
-    /// Segments with something in them.
-    Used,
-}
 
 fn clamp_segment(bytes: usize) -> usize {
     aligned(bytes.clamp(SEGMENT_BYTES_MIN, 1 << 29))

@@ -3,14 +3,20 @@
 //! Every header was written after all before it was flushed. So what is wrong below a valid header is rot, and stays where
 //! it is; only behind the last valid group can a write be torn, and only that is cut off.
 
+use super::checkpoint::{Chain, Checkpoint, CheckpointFile};
 use super::group::{ALIGNMENT, Header};
 use super::index::Index;
 use super::segment::{self, Segment};
+use super::trim::Extent;
 use super::{Damage, Found, Position, Replayed, Stamp};
-use crate::multi::{Log, Sequence, Slot};
+use crate::multi::{Log, Record, Sequence, Slot};
 use crate::storage::disk::{Access, Disk};
 use crate::storage::{StorageError, record};
+use std::collections::BTreeMap;
 use std::path::Path;
+
+/// The number of the first segment of a journal.
+const FIRST_SEGMENT: u64 = 1;
 
 /// The fold so far.
 #[derive(Debug)]
@@ -24,7 +30,14 @@ pub(super) struct Replay {
     /// Where the last group ends.
     pub(super) end: Position,
     damage: Vec<Damage>,
+    epoch: u64,
     index: Index,
+    /// What is known of each segment.
+    pub(super) extents: BTreeMap<u64, Extent>,
+    /// What the groups through here said of facts was restated by the checkpoint.
+    restated: Chain,
+    /// As the checkpoint restates them: once more behind damage, which may have hidden the newest of a fact.
+    facts_restated: Vec<Record>,
     /// The last group, while it is open whether its damaged body was torn or has rotted.
     held: Option<Header>,
     /// Something stands behind the last group.
@@ -32,39 +45,37 @@ pub(super) struct Replay {
     /// What stands behind the last group was flushed once, and cannot be read: it is left there.
     pub(super) tail_in_doubt: bool,
     last_segment: u64,
+    /// Segments are missing behind the last group.
+    segments_missing: bool,
 }
 
 impl Replay {
-    /// Folds the journal, up to `until` if that is known; all before it was flushed then. Changes nothing.
+    /// Folds the checkpoint and the journal behind it, up to `until` if that is known; all before it was flushed then.
+    /// Changes nothing.
     pub(super) fn run(
         disk: &dyn Disk,
         dir: &Path,
         stamp: Stamp,
+        checkpoint: &Checkpoint,
         index: Index,
         until: Option<Position>,
     ) -> Result<Self, StorageError> {
-        let numbers = segment::list(disk, dir)?;
+        let gone =
+            |what: &str| StorageError::Corrupt { path: dir.to_path_buf(), offset: 0, what: what.to_owned() };
+        let mut numbers = segment::list(disk, dir)?;
+        numbers.retain(|number| *number >= checkpoint.first_segment);
         let (Some(first), Some(last)) = (numbers.first(), numbers.last()) else {
-            let what = "the journal is gone".to_owned();
-            return Err(StorageError::Corrupt { path: dir.to_path_buf(), offset: 0, what });
+            return Err(gone("the journal is gone"));
         };
-        let mut replay = Self {
-            log: Log::default(),
-            written: Sequence::default(),
-            sequence: 0,
-            previous_crc: 0,
-            facts: 0,
-            sealed: true,
-            end: Position { segment: *first, offset: segment::HEADER_BYTES },
-            damage: Vec::new(),
-            index,
-            held: None,
-            rest: false,
-            tail_in_doubt: false,
-            last_segment: *last,
-        };
+        if checkpoint.first_segment == 0 && *first > FIRST_SEGMENT {
+            return Err(gone("the first segments are gone, and there is no checkpoint"));
+        }
+        let mut replay = Self::behind(checkpoint, index, *first, *last);
         let mut content = Vec::new();
+        let mut expected = checkpoint.first_segment.max(FIRST_SEGMENT);
         for number in numbers {
+            replay.segments_missing |= number != expected;
+            expected = number.saturating_add(1);
             let segment = Segment::open(disk, dir, number, Access::Read)?;
             segment.read(0, segment.bytes, &mut content)?;
             if !segment.check(&content, stamp)? {
@@ -76,6 +87,40 @@ impl Replay {
         Ok(replay)
     }
 
+    /// What the checkpoint says, before the first group.
+    fn behind(checkpoint: &Checkpoint, index: Index, first: u64, last: u64) -> Self {
+        let mut log = Log::default();
+        checkpoint.facts.iter().for_each(|fact| log.apply(fact));
+        if checkpoint.gone_through > Slot::ZERO {
+            log.apply(&Record::Trimmed { through: checkpoint.gone_through });
+        }
+        if let Some(promised) = checkpoint.promised {
+            log.raise_promise(promised);
+        }
+        index.trim(checkpoint);
+        let Chain { sequence, previous_crc, facts } = checkpoint.start;
+        Self {
+            log,
+            written: checkpoint.written,
+            sequence,
+            previous_crc,
+            facts,
+            sealed: true,
+            end: Position { segment: first, offset: segment::HEADER_BYTES },
+            damage: Vec::new(),
+            epoch: 0,
+            index,
+            extents: BTreeMap::new(),
+            restated: checkpoint.restated,
+            facts_restated: checkpoint.facts.clone(),
+            held: None,
+            rest: false,
+            tail_in_doubt: false,
+            last_segment: last,
+            segments_missing: false,
+        }
+    }
+
     fn fold_segment(
         &mut self,
         segment: &Segment,
@@ -83,6 +128,8 @@ impl Replay {
         stamp: Stamp,
         until: Option<Position>,
     ) -> Result<(), StorageError> {
+        let extent = Extent { start: self.chain(), last_slot: Slot::ZERO };
+        self.extents.insert(segment.number, extent);
         let mut at = segment::HEADER_BYTES;
         while let Some((header, crc)) = self.next_header(segment, content, at, stamp, until) {
             at = header.end();
@@ -107,6 +154,23 @@ impl Replay {
         headers.find(|(header, _)| header.sequence > self.sequence)
     }
 
+    fn chain(&self) -> Chain {
+        Chain { sequence: self.sequence, previous_crc: self.previous_crc, facts: self.facts }
+    }
+
+    /// Notes which slots the segment of `header` speaks of, and, for its first group, what that one follows.
+    fn note_extent(&mut self, header: &Header) {
+        let extent = self.extents.entry(header.synced.segment).or_default();
+        extent.last_slot = extent.last_slot.max(header.last_slot());
+        if header.synced.offset == segment::HEADER_BYTES {
+            extent.start = Chain {
+                sequence: header.sequence.saturating_sub(1),
+                previous_crc: header.previous_crc,
+                facts: header.facts.saturating_sub(header.own_facts()),
+            };
+        }
+    }
+
     /// Folds the group of `header`, which proves that all before it was flushed.
     fn take(
         &mut self,
@@ -118,14 +182,20 @@ impl Replay {
         if let Some(held) = self.held.take() {
             self.lose_group(&held);
         }
+        self.segments_missing = false;
         if header.sequence != self.sequence + 1 || header.previous_crc != self.previous_crc {
             self.damage.push(Damage::Header(self.end));
             self.lose_all_open();
         }
-        let facts_missing = header.facts != self.facts.saturating_add(header.own_facts());
-        if facts_missing {
+        let is_restated = header.sequence <= self.restated.sequence;
+        let known = if self.sequence < self.restated.sequence { self.restated.facts } else { self.facts };
+        if !is_restated {
+            self.restate_behind_damage();
+        }
+        if !is_restated && header.facts != known.saturating_add(header.own_facts()) {
             self.doubt();
         }
+        self.note_extent(&header);
         self.end = segment.at(header.end());
         self.sequence = header.sequence;
         self.previous_crc = crc;
@@ -142,11 +212,31 @@ impl Replay {
                 offset: header.synced.offset as u64,
                 what: "a record of an intact group cannot be decoded".to_owned(),
             })?;
-            self.log.apply(&record);
+            self.fold(record, is_restated);
         }
         self.index.add(&header);
         self.believe(&header);
         Ok(())
+    }
+
+    /// Folds one record. One that forced a membership before the checkpoint still voids what came before it; but who votes
+    /// since then stands in the checkpoint, with the changes that were made behind it.
+    fn fold(&mut self, record: Record, is_restated: bool) {
+        let Record::Forced { epoch, memberships } = record else { return self.log.apply(&record) };
+        let since = self.log.base().filter(|_| is_restated).map(|base| base.memberships.clone());
+        self.log.apply(&Record::Forced { epoch, memberships: since.unwrap_or(memberships) });
+        // Nobody of the old epoch is promised anything any more.
+        self.epoch = self.epoch.max(epoch);
+        self.damage.retain(|damage| *damage != Damage::InDoubt);
+    }
+
+    /// All groups that the checkpoint restates are passed: where one of them is damaged, an older one may have had the last
+    /// word on a fact.
+    fn restate_behind_damage(&mut self) {
+        let facts = std::mem::take(&mut self.facts_restated);
+        if !self.damage.is_empty() {
+            facts.iter().for_each(|fact| self.log.apply(fact));
+        }
     }
 
     /// What a header proves by itself.
@@ -161,17 +251,27 @@ impl Replay {
     fn finish(&mut self, all_flushed: bool) {
         // A segment is begun after the last group of the one before it was sealed.
         let seal_is_missing = self.end.segment < self.last_segment && !self.sealed;
+        // The checkpoint was written when the groups through there were durable.
+        let cut_short = self.sequence < self.restated.sequence;
+        let is_missing = seal_is_missing || cut_short || self.segments_missing;
+        self.judge_end(is_missing, all_flushed);
+        self.restate_behind_damage();
+    }
+
+    /// `is_missing`: a group was flushed behind the last one that was found.
+    fn judge_end(&mut self, is_missing: bool, all_flushed: bool) {
         let Some(held) = self.held.take() else {
-            if seal_is_missing && !all_flushed {
+            if is_missing && !all_flushed {
                 self.lose_header_in_doubt();
             } else if self.rest && !all_flushed {
                 self.damage.push(Damage::TornTail(self.end));
             }
             return;
         };
-        if all_flushed || self.rest || seal_is_missing {
+        let followed = self.rest || is_missing;
+        if all_flushed || followed || held.sequence == self.restated.sequence {
             self.lose_group(&held);
-            if !all_flushed {
+            if followed && !all_flushed {
                 self.lose_header_in_doubt();
             }
         } else {
@@ -186,13 +286,14 @@ impl Replay {
     /// A good header with a bad body (11.4): its slots are unknown.
     fn lose_group(&mut self, header: &Header) {
         self.damage.push(Damage::Body(header.synced));
+        self.index.reach(header);
         for run in header.runs.iter().filter(|run| run.kind.has_slot()) {
             for nth in 0..run.count {
                 self.log.lose(run.first.plus(nth));
             }
             self.index.lose(run.first, run.first.plus(run.count.saturating_sub(1)));
         }
-        if header.own_facts() > 0 {
+        if header.own_facts() > 0 && header.sequence > self.restated.sequence {
             self.doubt();
         }
         self.believe(header);
@@ -236,12 +337,15 @@ impl Replay {
     }
 
     pub(super) fn into_replayed(self) -> Replayed {
-        Replayed { log: self.log, written: self.written, damage: self.damage }
+        Replayed { log: self.log, written: self.written, epoch: self.epoch, damage: self.damage }
     }
 }
 
 /// Whether there are segments in `dir`, and whether anything stands in them.
 pub(super) fn look(disk: &dyn Disk, dir: &Path) -> Result<Option<Found>, StorageError> {
+    if CheckpointFile::exists(disk, dir)? {
+        return Ok(Some(Found::Used));
+    }
     let mut found = None;
     let mut content = Vec::new();
     for number in segment::list(disk, dir)? {

@@ -58,6 +58,15 @@ pub(super) fn clean(disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
+/// Removes the segments that a trim left out and a crash left there.
+pub(super) fn remove_below(disk: &dyn Disk, dir: &Path, first: u64) -> Result<(), StorageError> {
+    for number in list(disk, dir)?.into_iter().filter(|number| *number < first) {
+        let path = path(dir, number);
+        disk.remove(&path).map_err(io_error("remove", &path))?;
+    }
+    Ok(())
+}
+
 impl Segment {
     /// Makes segment `number`, zeros of `bytes` length, under a temporary name.
     pub(super) fn prepare(
