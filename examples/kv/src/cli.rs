@@ -5,7 +5,7 @@ use crate::failure::{Failure, told};
 use crate::http::members::is_address;
 use crate::operator::{MemberCommand, Operator};
 use crate::retry::Patient;
-use crate::{bench, demo, lock, serve};
+use crate::{bench, demo, force, lock, serve};
 use bytes::Bytes;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
@@ -97,6 +97,8 @@ enum Command {
         #[command(flatten)]
         operator: Operator,
     },
+    /// Leave a node alone with what it has, when the others are lost for ever; says what may be lost.
+    Force(force::Options),
     /// Measure: clients that put, each waiting for its answer before it goes on.
     Bench(bench::Options),
     /// Start a cluster, load a table, kill the leader, and count what was lost.
@@ -210,6 +212,7 @@ impl Cli {
                 let answer = nodes.patient().call(list).await?;
                 say(String::from_utf8_lossy(&answer.body));
             }
+            Command::Force(options) => force::force(&options)?,
             Command::Lock(options) => lock::lock(options).await?,
             Command::Status { at } => {
                 let answer = client.status(&at.node).await?;

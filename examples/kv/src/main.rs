@@ -8,8 +8,8 @@
 //! - `http.rs`: the service. Proposes what changes the state, reads the rest, says how each call ended in HTTP's own words.
 //!
 //! The rest is comfort: `cli.rs` names the commands, `client.rs` calls the service, `retry.rs` calls it again where that is
-//! harmless, `lock.rs` runs a program under a lock, `operator.rs` is for who runs a cluster, `cluster.rs` starts one on this
-//! machine, `bench.rs` measures it, `demo.rs` kills its leader and counts what was lost.
+//! harmless, `lock.rs` runs a program under a lock, `operator.rs` and `force.rs` are for who runs a cluster, `cluster.rs`
+//! starts one on this machine, `bench.rs` measures it, `demo.rs` kills its leader and counts what was lost.
 
 mod bench;
 mod cli;
@@ -18,6 +18,7 @@ mod cluster;
 mod condition;
 mod demo;
 mod failure;
+mod force;
 mod http;
 mod lock;
 mod operator;

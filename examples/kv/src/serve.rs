@@ -67,6 +67,9 @@ struct Place {
     /// The cluster that it belongs to.
     #[arg(long, value_name = "NAME")]
     cluster: String,
+    /// The epoch of the cluster: 0, until `kv force` has said another. What a used directory says counts more.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    epoch: u64,
     /// Where it keeps its promises; a directory of its own.
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
@@ -120,7 +123,8 @@ async fn run(place: Place, empty: Empty) -> Result<(), Failure> {
     let peers = peers(&place.peers)?;
     let id = NodeId::new(place.id);
     let address = peers.get(&id).map_or(&place.listen, |member| &member.address);
-    let config = Config::new(cluster.clone(), id).address(address);
+    let mut config = Config::new(cluster.clone(), id).address(address);
+    config.owner.epoch = place.epoch;
     // The port first: a node that cannot be reached should not have promised anything.
     let listener = TcpListener::bind(&place.http).map_err(|error| cannot_listen(&place.http, &error))?;
     let address = listener.local_addr().map_err(|error| cannot_listen(&place.http, &error))?;

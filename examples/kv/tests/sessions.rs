@@ -38,6 +38,7 @@ fn a_write_that_comes_again_is_applied_once_and_answered_alike() {
     assert_eq!(delete().status, 204);
     assert_eq!(delete().status, 204, "not 404: it is the same deletion");
     assert_eq!(node.ask("GET", "/kv/a").status, 404);
+    refused(&create(&node, "/kv/a", &format!("\"{session}/3\"")), 422, "key_reused");
 }
 
 #[test]

@@ -55,7 +55,8 @@ pub(crate) enum HttpError {
     NoSuchPath,
     #[error("allowed here: {allow}")]
     Method { allow: &'static str },
-    #[error("the state machine answered with {0:?}")]
+    /// Without a key in a session, the state machine answers each command by its kind.
+    #[error("the key was used for another kind of write, which came to {0:?}")]
     OutOfPlace(Reply),
 }
 
@@ -126,13 +127,11 @@ impl HttpError {
             Self::PreconditionFailed { .. } => (StatusCode::PRECONDITION_FAILED, "precondition_failed"),
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad_request"),
             Self::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::OutOfPlace(_) => (StatusCode::UNPROCESSABLE_ENTITY, "key_reused"),
             // The enums may grow; what is not known here is no fault of the request.
-            Self::Propose(_)
-            | Self::Read(_)
-            | Self::Change(_)
-            | Self::Transfer(_)
-            | Self::Snapshot(_)
-            | Self::OutOfPlace(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            Self::Propose(_) | Self::Read(_) | Self::Change(_) | Self::Transfer(_) | Self::Snapshot(_) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "internal")
+            }
         }
     }
 }
