@@ -136,7 +136,9 @@ impl Life<'_> {
         let address = self.cluster.listen(node);
         self.cluster.forget(lost).await?;
         self.change(ChangeBody::Replace { lost, id: node, address }).await?;
-        self.tell(format_args!("SIGKILL for node {lost}; node {node} takes its place."));
+        self.tell(format_args!(
+            "SIGKILL for node {lost}, a follower; a new machine, node {node}, has taken its place."
+        ));
         Ok(())
     }
 
@@ -146,7 +148,7 @@ impl Life<'_> {
         self.calm().await;
         let lost = self.leader().await?;
         let killed = self.cluster.kill(lost).await?;
-        self.tell(format_args!("SIGKILL for node {lost}, the leader, and its directory is wiped."));
+        self.tell(format_args!("SIGKILL for node {lost}, the leader; its disk is lost with it."));
         self.figures.failover = within("the failover", self.load.recovery(killed)).await?;
         let leader = self.leader().await?;
         let failover = ms(self.figures.failover);
@@ -206,8 +208,8 @@ impl Life<'_> {
             self.change(ChangeBody::Remove { id: node }).await?;
             within("the end of a removed node", self.cluster.forget(node)).await?;
             self.cluster_changed();
-            let which = if last { "the leader, " } else { "" };
-            self.tell(format_args!("Node {node}, {which}is removed, and has stopped by itself."));
+            let which = if last { "the leader" } else { "a follower" };
+            self.tell(format_args!("Node {node}, {which}, is removed, and has stopped by itself."));
         }
         self.tell(format_args!("Shrunk from {before} to {size} nodes."));
         Ok(())
