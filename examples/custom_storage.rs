@@ -10,6 +10,11 @@
 //!    same function that ran while they were written. The table of entries only serves reads, and is filled in the same
 //!    transaction.
 //!
+//! Cutting the log and keeping snapshots are optional: without them a log just grows. They are a few statements each here:
+//! a cut deletes rows and puts the facts in their place, a snapshot is rows of a table of its own. All of it goes through the
+//! one connection, so an append waits for the part of a snapshot that is being written; a database that takes two writers
+//! would not. Scrubbing is left to `PRAGMA integrity_check`.
+//!
 //! A connection may move between threads but not be shared (`Send`, not `Sync`), and a commit blocks. So a thread of its
 //! own holds the connection, and the futures wait for what it sends back. Anything that is not `Send` bridges the same way.
 //!
@@ -18,6 +23,7 @@
 //! ```
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::channel::oneshot;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
@@ -27,12 +33,13 @@ use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use synod::codec;
 use synod::multi::{
-    DiskId, Entry, Group, Identity, Incarnation, Log, Membership, Owner, Record, Sequence, Slot,
+    DiskId, Entry, Group, Identity, Incarnation, Log, Membership, Owner, Record, Sequence, Slot, SnapshotId,
 };
 use synod::paxos::{NodeId, ProposalId};
 use synod::storage::{Recovered, Start, Storage, StorageError};
@@ -44,6 +51,8 @@ type Job = Box<dyn FnOnce(&mut Database) + Send>;
 pub struct SqliteStorage {
     path: PathBuf,
     thread: Mutex<Option<Thread>>,
+    /// What the entries take, in bytes: kept by the thread, read by anybody.
+    log_bytes: Arc<AtomicU64>,
 }
 
 struct Thread {
@@ -54,7 +63,7 @@ struct Thread {
 impl SqliteStorage {
     /// A storage in the file at `path`, which is made by a bootstrap or a join.
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), thread: Mutex::new(None) }
+        Self { path: path.into(), thread: Mutex::new(None), log_bytes: Arc::default() }
     }
 
     fn thread(&self) -> std::sync::MutexGuard<'_, Option<Thread>> {
@@ -101,7 +110,7 @@ impl Storage for SqliteStorage {
             if start == Start::Restart && !self.path.exists() {
                 return Err(StorageError::Empty { place });
             }
-            let mut database = Database::connect(&self.path)?;
+            let mut database = Database::connect(&self.path, Arc::clone(&self.log_bytes))?;
             let (jobs, queue) = mpsc::channel::<Job>();
             let handle = thread::spawn(move || queue.into_iter().for_each(|job| job(&mut database)));
             *thread = Some(Thread { jobs, handle });
@@ -125,6 +134,35 @@ impl Storage for SqliteStorage {
         self.call(move |database| database.read(slots, bytes_max)).await
     }
 
+    async fn trim(&self, through: Slot, facts: Vec<Record>) -> Result<Slot, StorageError> {
+        self.call(move |database| database.trim(through, &facts)).await
+    }
+
+    async fn begin_snapshot(&self, through: Slot, expected: Option<SnapshotId>) -> Result<u64, StorageError> {
+        self.call(move |database| database.begin_snapshot(through, expected)).await
+    }
+
+    async fn write_snapshot(&self, at: u64, bytes: Bytes) -> Result<(), StorageError> {
+        self.call(move |database| database.write_snapshot(at, &bytes)).await
+    }
+
+    async fn seal_snapshot(&self) -> Result<SnapshotId, StorageError> {
+        self.call(Database::seal_snapshot).await
+    }
+
+    async fn read_snapshot(
+        &self,
+        snapshot: SnapshotId,
+        at: u64,
+        bytes_max: usize,
+    ) -> Result<Bytes, StorageError> {
+        self.call(move |database| database.read_snapshot(snapshot, at, bytes_max)).await
+    }
+
+    fn log_bytes(&self) -> u64 {
+        self.log_bytes.load(Ordering::Relaxed)
+    }
+
     async fn close(&self) -> Result<(), StorageError> {
         if self.end() { Ok(()) } else { Err(StorageError::NotOpen) }
     }
@@ -144,10 +182,23 @@ struct Database {
     connection: Connection,
     identity: Option<IdentityRow>,
     poisoned: bool,
+    log_bytes: Arc<AtomicU64>,
+    /// The snapshot that is being written.
+    writing: Option<Writing>,
+    /// The snapshot that the newest base names.
+    named: Option<SnapshotId>,
+}
+
+struct Writing {
+    number: i64,
+    through: Slot,
+    expected: Option<SnapshotId>,
+    held: u64,
+    checksum: crc32fast::Hasher,
 }
 
 impl Database {
-    fn connect(path: &Path) -> Result<Self, StorageError> {
+    fn connect(path: &Path, log_bytes: Arc<AtomicU64>) -> Result<Self, StorageError> {
         let connection = Connection::open(path).map_err(failed("open the database"))?;
         connection.busy_timeout(Duration::ZERO).map_err(failed("open the database"))?;
         // The lock is taken by the first access and kept; a second process fails there.
@@ -158,8 +209,11 @@ impl Database {
                  PRAGMA synchronous = FULL;
                  BEGIN IMMEDIATE;
                  CREATE TABLE IF NOT EXISTS identity (id INTEGER PRIMARY KEY CHECK (id = 1), row BLOB NOT NULL);
-                 CREATE TABLE IF NOT EXISTS groups (number INTEGER PRIMARY KEY, sequence INTEGER NOT NULL, records BLOB NOT NULL);
+                 CREATE TABLE IF NOT EXISTS groups (number INTEGER PRIMARY KEY, sequence INTEGER NOT NULL, last_slot INTEGER NOT NULL, records BLOB NOT NULL);
                  CREATE TABLE IF NOT EXISTS entries (slot INTEGER PRIMARY KEY, entry BLOB NOT NULL);
+                 CREATE TABLE IF NOT EXISTS facts (id INTEGER PRIMARY KEY CHECK (id = 1), gone INTEGER NOT NULL, sequence INTEGER NOT NULL, records BLOB NOT NULL);
+                 CREATE TABLE IF NOT EXISTS snapshots (number INTEGER PRIMARY KEY, id BLOB NOT NULL, sealed INTEGER NOT NULL);
+                 CREATE TABLE IF NOT EXISTS parts (snapshot INTEGER, at INTEGER, crc INTEGER NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (snapshot, at)) WITHOUT ROWID;
                  COMMIT;",
             )
             .map_err(|error| match error.sqlite_error_code() {
@@ -168,7 +222,7 @@ impl Database {
                 }
                 _ => failed("prepare the tables")(error),
             })?;
-        Ok(Self { connection, identity: None, poisoned: false })
+        Ok(Self { connection, identity: None, poisoned: false, log_bytes, writing: None, named: None })
     }
 
     fn open(&mut self, place: &str, owner: Owner, start: Start) -> Result<Recovered, StorageError> {
@@ -181,7 +235,7 @@ impl Database {
         let found: Option<IdentityRow> =
             row.map(|row| codec::decode(&row)).transpose().map_err(failed("decode"))?;
         let mut identity = match (found, start) {
-            (Some(found), _) if found.owner != owner => {
+            (Some(found), start) if !start.fits(&owner, &found.owner) => {
                 let (found, asked) = (Box::new(found.owner), Box::new(owner));
                 return Err(StorageError::WrongOwner { place: place(), found, asked });
             }
@@ -210,7 +264,11 @@ impl Database {
             .execute("INSERT OR REPLACE INTO identity VALUES (1, ?1)", params![row])
             .map_err(failed("write the identity"))?;
         self.identity = Some(identity);
-        self.recover()
+        let recovered = self.recover()?;
+        self.named = recovered.log.base().and_then(|base| base.snapshot);
+        self.forget_snapshots().map_err(other("remove old snapshots"))?;
+        self.measure().map_err(failed("measure the entries"))?;
+        Ok(recovered)
     }
 
     fn recover(&self) -> Result<Recovered, StorageError> {
@@ -222,6 +280,14 @@ impl Database {
 
     fn fold(&self) -> Result<(Sequence, Log), StorageError> {
         let (mut sequence, mut log) = (Sequence::default(), Log::default());
+        if let Some((gone, last, records)) = self.facts().map_err(failed("read the facts"))? {
+            let facts: Vec<Record> = codec::decode(&records).map_err(failed("decode the facts"))?;
+            facts.iter().for_each(|fact| log.apply(fact));
+            if gone > 0 {
+                log.apply(&Record::Trimmed { through: Slot::new(gone as u64) });
+            }
+            sequence = Sequence(last as u64);
+        }
         let mut statement = self
             .connection
             .prepare_cached("SELECT sequence, records FROM groups ORDER BY number")
@@ -237,6 +303,12 @@ impl Database {
         Ok((sequence, log))
     }
 
+    /// What stands in place of the groups that were cut: through which slot, the newest sequence, and the facts.
+    fn facts(&self) -> Result<Option<(i64, i64, Vec<u8>)>, rusqlite::Error> {
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        self.connection.query_row("SELECT gone, sequence, records FROM facts", [], row).optional()
+    }
+
     fn append(&mut self, group: &Group) -> Result<(), StorageError> {
         if self.poisoned {
             return Err(StorageError::Poisoned);
@@ -244,14 +316,72 @@ impl Database {
         let written = self.write(group);
         // There is no way back from a failed write: nobody knows what the disk holds now.
         self.poisoned = written.is_err();
-        written.map_err(|source| StorageError::Other { op: "append", source })
+        let bytes = written.map_err(other("append"))?;
+        self.log_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.note_bases(&group.records);
+        Ok(())
     }
 
-    fn write(&mut self, group: &Group) -> Result<(), Box<dyn Error + Send + Sync>> {
+    fn trim(&mut self, through: Slot, facts: &[Record]) -> Result<Slot, StorageError> {
+        if self.poisoned {
+            return Err(StorageError::Poisoned);
+        }
+        let cut = self.cut(through, facts);
+        self.poisoned = cut.is_err();
+        let gone = cut.map_err(other("trim"))?;
+        self.note_bases(facts);
+        self.measure().map_err(failed("measure the entries"))?;
+        Ok(gone)
+    }
+
+    /// Deletes the oldest groups that say nothing about slots above `through`, and puts the facts in their place.
+    fn cut(&mut self, through: Slot, facts: &[Record]) -> Result<Slot, Failure> {
+        let (before, known, _) = self.facts()?.unwrap_or_default();
         let transaction = self.connection.transaction()?;
-        transaction
-            .prepare_cached("INSERT INTO groups (sequence, records) VALUES (?1, ?2)")?
-            .execute(params![group.sequence.0 as i64, codec::encode(&group.records)?])?;
+        let first_kept: Option<i64> = transaction.query_row(
+            "SELECT MIN(number) FROM groups WHERE last_slot > ?1",
+            params![bound(through)],
+            |row| row.get(0),
+        )?;
+        let first_kept = first_kept.unwrap_or(i64::MAX);
+        let (gone, sequence): (i64, i64) = transaction.query_row(
+            "SELECT MAX(?2, IFNULL(MAX(last_slot), 0)), MAX(?3, IFNULL(MAX(sequence), 0)) FROM groups WHERE number < ?1",
+            params![first_kept, before, known],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        transaction.execute("DELETE FROM groups WHERE number < ?1", params![first_kept])?;
+        transaction.execute("DELETE FROM entries WHERE slot <= ?1", params![gone])?;
+        transaction.execute(
+            "INSERT OR REPLACE INTO facts VALUES (1, ?1, ?2, ?3)",
+            params![gone, sequence, codec::encode(&facts)?],
+        )?;
+        transaction.commit()?;
+        Ok(Slot::new(gone as u64))
+    }
+
+    fn measure(&self) -> Result<(), rusqlite::Error> {
+        let sum = "SELECT IFNULL(SUM(LENGTH(entry)), 0) FROM entries";
+        let bytes: i64 = self.connection.query_row(sum, [], |row| row.get(0))?;
+        self.log_bytes.store(bytes as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The newest base names the snapshot that has to stay.
+    fn note_bases(&mut self, records: &[Record]) {
+        for record in records {
+            if let Record::Based { base } = record
+                && let Some(named) = base.snapshot
+                && self.named.is_none_or(|known| known.through <= named.through)
+            {
+                self.named = Some(named);
+            }
+        }
+    }
+
+    /// Writes a group, and says how many bytes its entries take.
+    fn write(&mut self, group: &Group) -> Result<u64, Failure> {
+        let transaction = self.connection.transaction()?;
+        let (mut last_slot, mut bytes) = (Slot::ZERO, 0);
         for record in &group.records {
             let (slot, entry) = match record {
                 Record::Accepted { slot, id, value } => (slot, Entry { id: *id, value: value.clone() }),
@@ -260,11 +390,17 @@ impl Database {
                 }
                 _ => continue,
             };
+            let entry = codec::encode(&entry)?;
+            (last_slot, bytes) = (last_slot.max(*slot), bytes + entry.len() as u64);
             transaction
                 .prepare_cached("INSERT OR REPLACE INTO entries VALUES (?1, ?2)")?
-                .execute(params![slot.get() as i64, codec::encode(&entry)?])?;
+                .execute(params![slot.get() as i64, entry])?;
         }
-        Ok(transaction.commit()?)
+        transaction
+            .prepare_cached("INSERT INTO groups (sequence, last_slot, records) VALUES (?1, ?2, ?3)")?
+            .execute(params![group.sequence.0 as i64, bound(last_slot), codec::encode(&group.records)?])?;
+        transaction.commit()?;
+        Ok(bytes)
     }
 
     fn read(&self, slots: Range<Slot>, bytes_max: usize) -> Result<Vec<(Slot, Entry)>, StorageError> {
@@ -273,8 +409,6 @@ impl Database {
             .connection
             .prepare_cached("SELECT slot, entry FROM entries WHERE slot >= ?1 AND slot < ?2 ORDER BY slot")
             .map_err(failed("read the entries"))?;
-        // SQLite knows 63 bits; no log gets there.
-        let bound = |slot: Slot| i64::try_from(slot.get()).unwrap_or(i64::MAX);
         let mut rows = statement
             .query(params![bound(slots.start), bound(slots.end)])
             .map_err(failed("read the entries"))?;
@@ -291,6 +425,169 @@ impl Database {
         }
         Ok(found)
     }
+}
+
+/// Snapshots: a failure of one is its own, and poisons nothing.
+impl Database {
+    fn begin_snapshot(&mut self, through: Slot, expected: Option<SnapshotId>) -> Result<u64, StorageError> {
+        if let Some(writing) =
+            self.writing.as_ref().filter(|writing| expected.is_some() && writing.expected == expected)
+        {
+            return Ok(writing.held);
+        }
+        let writing = self.begin(through, expected).map_err(other("begin a snapshot"))?;
+        Ok(self.writing.insert(writing).held)
+    }
+
+    fn begin(&mut self, through: Slot, expected: Option<SnapshotId>) -> Result<Writing, Failure> {
+        self.writing = None;
+        let id = codec::encode(&expected)?;
+        let left = "SELECT number FROM snapshots WHERE sealed = 0 AND id = ?1";
+        let left: Option<i64> = match expected {
+            Some(_) => self.connection.query_row(left, params![id], |row| row.get(0)).optional()?,
+            None => None,
+        };
+        let mut writing =
+            Writing { number: 0, through, expected, held: 0, checksum: crc32fast::Hasher::new() };
+        if let Some(number) = left {
+            writing.number = number;
+            let mut statement =
+                self.connection.prepare_cached("SELECT bytes FROM parts WHERE snapshot = ?1 ORDER BY at")?;
+            let mut rows = statement.query(params![number])?;
+            while let Some(row) = rows.next()? {
+                let part: Vec<u8> = row.get(0)?;
+                writing.held += part.len() as u64;
+                writing.checksum.update(&part);
+            }
+            return Ok(writing);
+        }
+        self.forget_unsealed()?;
+        self.connection.execute("INSERT INTO snapshots (id, sealed) VALUES (?1, 0)", params![id])?;
+        writing.number = self.connection.last_insert_rowid();
+        Ok(writing)
+    }
+
+    fn write_snapshot(&mut self, at: u64, bytes: &[u8]) -> Result<(), StorageError> {
+        let writing = self.writing.as_mut().filter(|writing| writing.held == at);
+        let writing = writing.ok_or(StorageError::NoSnapshot)?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let part = params![writing.number, at as i64, crc32fast::hash(bytes), bytes];
+        match self.connection.execute("INSERT INTO parts VALUES (?1, ?2, ?3, ?4)", part) {
+            Ok(_) => {
+                writing.held += bytes.len() as u64;
+                writing.checksum.update(bytes);
+                Ok(())
+            }
+            Err(error) => {
+                self.abandon();
+                Err(failed("write a snapshot")(error))
+            }
+        }
+    }
+
+    fn seal_snapshot(&mut self) -> Result<SnapshotId, StorageError> {
+        let Writing { number, through, expected, held, checksum } =
+            self.writing.take().ok_or(StorageError::NoSnapshot)?;
+        let id = SnapshotId { through, bytes: held, checksum: checksum.finalize() };
+        if expected.is_some_and(|expected| expected != id) {
+            self.abandon();
+            return Err(corrupt("the snapshot is not the one that was expected"));
+        }
+        let sealed = self.seal(number, id);
+        if sealed.is_err() {
+            self.abandon();
+        }
+        sealed.map_err(other("seal a snapshot"))?;
+        Ok(id)
+    }
+
+    /// Seals it, and deletes the ones that are neither among the newest two nor named by the newest base.
+    fn seal(&mut self, number: i64, id: SnapshotId) -> Result<(), Failure> {
+        let named = codec::encode(&self.named)?;
+        let id = codec::encode(&Some(id))?;
+        let transaction = self.connection.transaction()?;
+        transaction.execute("DELETE FROM snapshots WHERE id = ?1 AND number <> ?2", params![id, number])?;
+        transaction
+            .execute("UPDATE snapshots SET id = ?1, sealed = 1 WHERE number = ?2", params![id, number])?;
+        transaction.execute(
+            "DELETE FROM snapshots WHERE id <> ?1 AND number NOT IN (SELECT number FROM snapshots ORDER BY number DESC LIMIT 2)",
+            params![named],
+        )?;
+        transaction.execute(FORGET_PARTS, [])?;
+        Ok(transaction.commit()?)
+    }
+
+    fn read_snapshot(&self, snapshot: SnapshotId, at: u64, bytes_max: usize) -> Result<Bytes, StorageError> {
+        let found = self.read_part(snapshot, at).map_err(other("read a snapshot"))?;
+        let Some((start, crc, part)) = found.ok_or(StorageError::NoSnapshot)? else {
+            return Ok(Bytes::new());
+        };
+        if crc32fast::hash(&part) != crc {
+            return Err(corrupt("a part of the snapshot fails its checksum"));
+        }
+        // The rest of the part is enough: whoever reads goes on behind what it got.
+        let part = Bytes::from(part);
+        let from = usize::try_from(at.saturating_sub(start as u64)).unwrap_or(usize::MAX).min(part.len());
+        Ok(part.slice(from..from.saturating_add(bytes_max).min(part.len())))
+    }
+
+    /// The part in which the byte `at` stands; `None` if the snapshot is not held.
+    fn read_part(&self, snapshot: SnapshotId, at: u64) -> Result<Option<Option<Part>>, Failure> {
+        let sealed = "SELECT number FROM snapshots WHERE sealed = 1 AND id = ?1";
+        let id = codec::encode(&Some(snapshot))?;
+        let number: Option<i64> =
+            self.connection.query_row(sealed, params![id], |row| row.get(0)).optional()?;
+        let Some(number) = number else { return Ok(None) };
+        let part =
+            "SELECT at, crc, bytes FROM parts WHERE snapshot = ?1 AND at <= ?2 ORDER BY at DESC LIMIT 1";
+        let at = i64::try_from(at).unwrap_or(i64::MAX);
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        Ok(Some(self.connection.query_row(part, params![number, at], row).optional()?))
+    }
+
+    /// At an open: all that no base names may go, but for what somebody may go on with.
+    fn forget_snapshots(&mut self) -> Result<(), Failure> {
+        let (named, unexpected) = (codec::encode(&self.named)?, codec::encode(&None::<SnapshotId>)?);
+        let transaction = self.connection.transaction()?;
+        transaction.execute("DELETE FROM snapshots WHERE sealed = 1 AND id <> ?1", params![named])?;
+        transaction.execute("DELETE FROM snapshots WHERE sealed = 0 AND id = ?1", params![unexpected])?;
+        transaction.execute(FORGET_PARTS, [])?;
+        Ok(transaction.commit()?)
+    }
+
+    fn forget_unsealed(&mut self) -> Result<(), rusqlite::Error> {
+        let transaction = self.connection.transaction()?;
+        transaction.execute("DELETE FROM snapshots WHERE sealed = 0", [])?;
+        transaction.execute(FORGET_PARTS, [])?;
+        transaction.commit()
+    }
+
+    /// Ends the snapshot that is being written. What cannot be deleted now is deleted before the next one begins.
+    fn abandon(&mut self) {
+        self.writing = None;
+        let _ = self.forget_unsealed();
+    }
+}
+
+const FORGET_PARTS: &str = "DELETE FROM parts WHERE snapshot NOT IN (SELECT number FROM snapshots)";
+
+/// Where a part starts, its checksum, and its bytes.
+type Part = (i64, u32, Vec<u8>);
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// SQLite knows 63 bits; no log gets there.
+fn bound(slot: Slot) -> i64 {
+    i64::try_from(slot.get()).unwrap_or(i64::MAX)
+}
+
+fn corrupt(what: &str) -> StorageError {
+    StorageError::Corrupt { path: PathBuf::from("snapshots"), offset: 0, what: what.to_owned() }
+}
+
+fn other(op: &'static str) -> impl FnOnce(Failure) -> StorageError {
+    move |source| StorageError::Other { op, source }
 }
 
 fn new_identity(owner: Owner, bootstrap: Option<Membership>) -> IdentityRow {
@@ -312,6 +609,10 @@ struct Place(PathBuf);
 impl StoragePlace for Place {
     fn storage(&self) -> Arc<dyn Storage> {
         Arc::new(SqliteStorage::at(&self.0))
+    }
+
+    fn scrubs(&self) -> bool {
+        false
     }
 }
 

@@ -13,10 +13,16 @@ mod directory;
 mod force;
 #[path = "durability/scrub.rs"]
 mod scrub;
+#[path = "durability/snapshots.rs"]
+mod snapshots;
+#[path = "durability/snapshots_damage.rs"]
+mod snapshots_damage;
 #[path = "durability/suite.rs"]
 mod suite;
 #[path = "durability/trim.rs"]
 mod trim;
+#[path = "durability/wrong.rs"]
+mod wrong;
 
 use bytes::Bytes;
 use futures::executor::block_on;

@@ -220,12 +220,27 @@ fn a_leader_that_still_recovers_takes_no_change() {
 fn a_membership_goes_above_what_a_late_promise_brought_to_light() {
     let mut leader = leader_of(old(), &[1, 2]);
     leader.take(change(7, remove(3)));
-    let late = promise(id(1, 1), 0, [(2, id(0, 3), batch("late"))]);
-    let out = leader.take(to_proposer(3, late));
-    assert_eq!(proposed(&out), [(1, Value::Noop), (2, batch("late"))]);
-    leader.take(progress(2, 0));
+    let late = promise(id(1, 1), 0, [(4, id(0, 3), batch("late"))]);
+    let mut out = leader.take(to_proposer(3, late));
+    out.extend(leader.take(progress(2, 0)));
     let out = learn_own(&mut leader, 1, out);
-    assert_eq!(proposed(&out)[2], (3, value(voters_of(&[1, 2], ALPHA))));
+    let values: Vec<Value> = proposed(&out).into_iter().take(5).map(|(_, value)| value).collect();
+    let membership = value(voters_of(&[1, 2], ALPHA));
+    assert_eq!(values, [Value::Noop, Value::Noop, Value::Noop, batch("late"), membership]);
+}
+
+// protocol 6.2
+#[test]
+fn the_next_step_of_a_change_waits_until_the_one_before_is_in_force() {
+    let mut leader = leader_of(old(), &[1, 2]);
+    leader.take(progress(2, 0));
+    leader.take(progress(4, 0));
+    leader.take(change(7, add(4)));
+    leader.take(learned(1, &[value(with_observer())]));
+    let out = leader.take(learned(2, &[Value::Noop]));
+    assert_eq!(proposed(&out), [], "4 learns from slot 4 on, and slot 3 is open");
+    let out = leader.take(learned(3, &[Value::Noop]));
+    assert_eq!(proposed(&out)[0], (4, value(voters_with_alpha(4, ALPHA))));
 }
 
 // protocol 6.2
@@ -267,7 +282,7 @@ fn retired_ids_stay_retired_behind_a_snapshot() {
     memberships.learn(slot(9), &voters_of(&[1, 2, 4], ALPHA));
     let cut = memberships.as_of(slot(50));
     assert_eq!(cut.governing(slot(5)), None, "nothing else is left of that time");
-    assert!(cut.retired().contains(&node(3)));
+    assert!(cut.retired().contains_key(&node(3)));
 }
 
 // protocol 6.1

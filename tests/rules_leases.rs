@@ -147,7 +147,7 @@ fn election() -> Election {
 }
 
 fn ack(from: u64, pulse: u64) -> ElectionInput {
-    to_election(from, Message::HeartbeatAck { id: id(5, 1), pulse, durable_through: slot(0) })
+    to_election(from, Message::HeartbeatAck { id: id(5, 1), pulse, durable_through: slot(0), witness: false })
 }
 
 /// Until when `effects` say that a lease runs, in milliseconds.

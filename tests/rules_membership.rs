@@ -297,6 +297,19 @@ fn a_candidate_wins_in_the_membership_in_force_and_waits_with_the_slots_of_the_n
     assert_eq!(receivers(&out, 4), [1, 4, 5], "4 had promised at the campaign");
 }
 
+// protocol 1.6, 6.3: else nobody could lead while too few of the new voters are there.
+#[test]
+fn a_candidate_leads_without_the_voters_to_come_also_when_a_slot_of_theirs_was_reported() {
+    let (mut proposer, _) = candidate_through(1);
+    proposer.take(to_proposer(1, promise(id(1, 1), 1, [(5, id(0, 4), batch("theirs"))])));
+    let out = proposer.take(to_proposer(3, promise(id(1, 1), 1, [])));
+    assert_eq!(proposer.state(), ProposerState::Leading { id: id(1, 1) });
+    assert_eq!(proposed(&out), [(2, Value::Noop), (3, Value::Noop)]);
+    assert_eq!(proposed(&proposer.take(learned(2, &[Value::Noop, Value::Noop]))), []);
+    let out = proposer.take(to_proposer(5, promise(id(1, 1), 3, [])));
+    assert_eq!(proposed(&out), [(4, Value::Noop), (5, batch("theirs"))]);
+}
+
 // protocol 1.6
 #[test]
 fn promises_of_the_old_voters_alone_win_nothing_once_the_new_ones_are_in_force() {

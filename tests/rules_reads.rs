@@ -115,6 +115,21 @@ fn a_mark_is_taken_anew_after_phase_1_in_the_membership_that_governs_the_slot_ab
     assert_eq!(answers(&leader.take(yes(1, 1))), [readable(7, 5)]);
 }
 
+// protocol 7.2
+#[test]
+fn a_read_is_confirmed_by_those_who_judge_the_slot_above_its_mark() {
+    let mut leader = leader_at_the_turn();
+    leader.take(to_proposer(4, promise(id(1, 1), 1, [])));
+    leader.take(read(7));
+    let out = leader.take(learned(3, &[Value::Noop]));
+    assert_eq!(asked(&out), [(1, 1), (4, 1), (5, 1)], "slot 4 is theirs");
+    for old in [2, 3] {
+        assert_eq!(answers(&leader.take(yes(old, 1))), []);
+    }
+    leader.take(yes(4, 1));
+    assert_eq!(answers(&leader.take(yes(5, 1))), [readable(7, 3)]);
+}
+
 // protocol 7.1
 #[test]
 fn a_mark_taken_while_phase_1_is_won_stays_valid() {

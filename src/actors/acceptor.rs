@@ -2,10 +2,10 @@
 //!
 //! Never does: answer before the append returns; try again after an append has failed.
 
-use super::carry_out::Writes;
+use super::carry_out::{Writes, Written};
 use super::pump::{Desk, Flow, LastWords, Part, Pump, panic_as_asked};
 use super::wires::{AcceptorMail, HeartbeatMail, Receiver, Wires};
-use crate::multi::{Acceptor, AcceptorInput, Effect, Entry, Memberships, Role, Sequence, Slot};
+use crate::multi::{Acceptor, AcceptorInput, Effect, Entry, Interval, Memberships, Role, Sequence, Slot};
 use crate::node::{StateMachine, StopCause};
 use crate::paxos::NodeId;
 use crate::storage::StorageError;
@@ -22,7 +22,12 @@ use std::task::{Context as Task, Poll};
 /// Writes that may end at once, one after the other, before others have their turn.
 const WRITES_PER_TURN: usize = 16;
 
-type Reading = BoxFuture<'static, Result<Vec<(Slot, Entry)>, StorageError>>;
+/// Entries that are being read back.
+struct Reading {
+    slots: Range<Slot>,
+    bytes_max: usize,
+    entries: BoxFuture<'static, Result<Vec<(Slot, Entry)>, StorageError>>,
+}
 
 pub(super) struct AcceptorActor<S: StateMachine> {
     role: Acceptor,
@@ -91,8 +96,12 @@ impl<S: StateMachine> AcceptorActor<S> {
 
     fn poll_write(&mut self, task: &mut Task<'_>) -> bool {
         match self.writes.poll(&self.desk.wires, task) {
-            Poll::Ready(Ok(sequence)) => {
-                self.step(AcceptorInput::Persisted { sequence }, None);
+            Poll::Ready(Ok(written)) => {
+                let input = match written {
+                    Written::Through(sequence) => AcceptorInput::Persisted { sequence },
+                    Written::Cut(through) => AcceptorInput::Trimmed { through },
+                };
+                self.step(input, None);
                 true
             }
             Poll::Ready(Err(error)) => {
@@ -104,16 +113,21 @@ impl<S: StateMachine> AcceptorActor<S> {
     }
 
     fn read(&mut self, slots: Range<Slot>, bytes_max: usize) {
-        let storage = Arc::clone(&self.desk.wires.storage);
-        self.reading = Some(async move { storage.read(slots, bytes_max).await }.boxed());
+        let (storage, asked) = (Arc::clone(&self.desk.wires.storage), slots.clone());
+        let entries = async move { storage.read(asked, bytes_max).await }.boxed();
+        self.reading = Some(Reading { slots, bytes_max, entries });
     }
 
     fn poll_read(&mut self, task: &mut Task<'_>) -> bool {
         let Some(reading) = &mut self.reading else { return false };
-        match reading.poll_unpin(task) {
+        match reading.entries.poll_unpin(task) {
             Poll::Ready(Ok(entries)) => {
                 self.reading = None;
                 self.step(AcceptorInput::ReadBack { entries }, None);
+                true
+            }
+            Poll::Ready(Err(error @ StorageError::Corrupt { .. })) => {
+                self.read_damaged(&error);
                 true
             }
             Poll::Ready(Err(error)) => {
@@ -122,6 +136,19 @@ impl<S: StateMachine> AcceptorActor<S> {
             }
             Poll::Pending => false,
         }
+    }
+
+    /// Something there is damaged, which is mended from memory or from peers (F8, F11). What stands before it is read, in
+    /// ever smaller pieces, until the damaged slot is the first.
+    fn read_damaged(&mut self, error: &StorageError) {
+        let Some(Reading { slots, bytes_max, .. }) = self.reading.take() else { return };
+        if bytes_max > 1 {
+            self.read(slots, bytes_max / 2);
+            return;
+        }
+        tracing::warn!(node = %self.desk.wires.me(), slot = %slots.start, %error, "reads a damaged entry");
+        self.step(AcceptorInput::Damaged { slots: vec![Interval::new(slots.start, slots.start)] }, None);
+        self.step(AcceptorInput::ReadBack { entries: Vec::new() }, None);
     }
 
     /// A promise can be kept no more: nothing that waits is sent, and the node stops.
@@ -140,6 +167,8 @@ impl<S: StateMachine> AcceptorActor<S> {
         board.promised.set(log.promised());
         board.chosen_through.set(log.chosen_through());
         board.abstains.set(log.abstains());
+        board.log_begins_at.set(log.base().map(|base| base.through));
+        board.snapshot.set(log.base().and_then(|base| base.snapshot));
         let newest = log.memberships().and_then(Memberships::newest);
         if board.membership.borrow().as_ref() != newest {
             *board.membership.borrow_mut() = newest.cloned();

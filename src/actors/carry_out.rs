@@ -3,14 +3,15 @@
 //! Law: persist, then send (protocol 1.2). What a role wants done is data; here it happens, in order. A `Send` or an
 //! `Admission` that rests on a write waits in [`Writes`] until the storage has said `Ok`; if it says anything else, what
 //! waits is never sent.
-//! Invariants: C1 at most one append is under way, and all that arrives meanwhile is the next group. C2 what rests on a
-//! write leaves in the order in which it was asked for.
+//! Invariants: C1 at most one append or cut is under way, and all that arrives meanwhile is the next group. C2 what rests on
+//! a write leaves in the order in which it was asked for. C3 a cut is made before any append that came later: what that says
+//! beside entries is not among the cut's facts, and would be forgotten.
 
 use super::wires::{HeartbeatMail, Wires};
-use crate::multi::{Effect, Group, Message, Record, Refusal, Sequence, node};
+use crate::multi::{Effect, Group, Message, Record, Refusal, Sequence, Slot, node};
 use crate::node::StateMachine;
 use crate::paxos::NodeId;
-use crate::storage::StorageError;
+use crate::storage::{Storage, StorageError};
 use crate::transport::{Envelope, GroupId, Held, SendOutcome};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -27,6 +28,8 @@ pub(super) struct Writes {
     next: Option<Group>,
     /// The messages whose records are in it: their bytes count against their connection until it is durable.
     next_held: Vec<Held>,
+    /// The log is to be cut through here, with these facts in place of what goes.
+    cut: Option<(Slot, Vec<Record>)>,
     waiting: VecDeque<(Sequence, Resting)>,
 }
 
@@ -36,16 +39,24 @@ enum Resting {
     Admission { ticket: u64, verdict: Result<(), Refusal> },
 }
 
-/// An append under way. A dropped future would not undo it, so it is always waited for.
+/// What has become durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// Every write through this one.
+    Through(Sequence),
+    /// A cut: the entries through this slot are gone.
+    Cut(Slot),
+}
+
+/// An append or a cut under way. A dropped future would not undo it, so it is always waited for.
 pub(super) struct Writing {
-    sequence: Sequence,
-    done: BoxFuture<'static, Result<(), StorageError>>,
+    done: BoxFuture<'static, Result<Written, StorageError>>,
     /// The messages that wait for it.
     held: Vec<Held>,
 }
 
 impl Writing {
-    pub(super) fn poll(&mut self, task: &mut Context<'_>) -> Poll<Result<(), StorageError>> {
+    pub(super) fn poll(&mut self, task: &mut Context<'_>) -> Poll<Result<Written, StorageError>> {
         self.done.poll_unpin(task)
     }
 }
@@ -70,8 +81,12 @@ pub(super) fn carry_out<S: StateMachine>(
                 let after = after.unwrap_or(writes.durable);
                 writes.rest(wires, after, Resting::Admission { ticket, verdict });
             }
+            (Effect::Trim { through, facts }, Some(writes)) => writes.cut = Some((through, facts)),
             (Effect::Local(local), _) => wires.pass(local, None),
-            (Effect::Persist { .. } | Effect::Send { .. } | Effect::Admission { .. }, None) => {
+            (
+                Effect::Persist { .. } | Effect::Send { .. } | Effect::Admission { .. } | Effect::Trim { .. },
+                None,
+            ) => {
                 debug_assert!(false, "only the acceptor writes");
             }
             (effect, _) => own.push(effect),
@@ -143,33 +158,43 @@ impl Writes {
         }
     }
 
-    /// Drives the append under way, begins the next one, and releases what rested on a finished one. Ready with the newest
-    /// durable write each time that one has ended; pending when there is nothing to do but wait.
+    /// Drives what is under way, begins what is next, and releases what rested on a finished append. Ready each time that
+    /// something has become durable; pending when there is nothing to do but wait.
     pub(super) fn poll<S: StateMachine>(
         &mut self,
         wires: &Wires<S>,
         task: &mut Context<'_>,
-    ) -> Poll<Result<Sequence, StorageError>> {
+    ) -> Poll<Result<Written, StorageError>> {
         let mut writing = wires.writing.borrow_mut();
         if writing.is_none() {
-            let Some(group) = self.next.take() else { return Poll::Pending };
-            let sequence = group.sequence;
-            let storage = Arc::clone(&wires.storage);
-            let done = async move { storage.append(group).await }.boxed();
+            let Some(begun) = self.begin(Arc::clone(&wires.storage)) else { return Poll::Pending };
             wires.board.writing_since.set(Some(wires.timer.now()));
-            *writing = Some(Writing { sequence, done, held: std::mem::take(&mut self.next_held) });
+            *writing = Some(begun);
         }
         let Some(running) = writing.as_mut() else { return Poll::Pending };
         let ended = futures::ready!(running.poll(task));
-        let sequence = running.sequence;
         *writing = None;
         wires.look_at_disk();
         wires.board.writing_since.set(None);
         drop(writing);
-        ended?;
-        self.durable = sequence;
-        self.release(wires);
-        Poll::Ready(Ok(sequence))
+        let written = ended?;
+        if let Written::Through(sequence) = written {
+            self.durable = sequence;
+            self.release(wires);
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    /// Begins the next cut or append.
+    fn begin(&mut self, storage: Arc<dyn Storage>) -> Option<Writing> {
+        if let Some((through, facts)) = self.cut.take() {
+            let done = async move { storage.trim(through, facts).await.map(Written::Cut) };
+            return Some(Writing { done: done.boxed(), held: Vec::new() });
+        }
+        let group = self.next.take()?;
+        let sequence = group.sequence;
+        let done = async move { storage.append(group).await.map(|()| Written::Through(sequence)) };
+        Some(Writing { done: done.boxed(), held: std::mem::take(&mut self.next_held) })
     }
 
     /// After a failed write: nothing that waits is ever sent.

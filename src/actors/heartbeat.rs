@@ -42,6 +42,9 @@ pub(super) struct HeartbeatActor<S: StateMachine> {
     pub(super) rebuilding: Option<LocalBoxFuture<'static, Result<Recovered, StorageError>>>,
     pub(super) pings: VecDeque<Time>,
     pub(super) next_ping: Time,
+    /// Every role answers.
+    pub(super) answers: bool,
+    /// And the state is there.
     pub(super) healthy: bool,
     pub(super) disk_well: bool,
     pub(super) end: End,
@@ -104,7 +107,13 @@ impl<S: StateMachine> HeartbeatActor<S> {
             Event::Removed => self.end(StopCause::Removed),
             Event::Installed { through } => tracing::info!(%node, slot = %through, "installs a snapshot"),
             Event::SnapshotDamaged { snapshot } => {
-                tracing::warn!(%node, slot = %snapshot.through, "finds its snapshot damaged, and fetches another");
+                tracing::warn!(%node, slot = %snapshot.through, "finds its snapshot damaged, and replaces it");
+            }
+            Event::EntriesDamaged { slots } => {
+                tracing::warn!(%node, ?slots, "finds damaged entries, and mends them");
+            }
+            Event::FactsDamaged => {
+                tracing::warn!(%node, "finds its promises damaged on disk, and restates them")
             }
             Event::ProposalIdExhausted => tracing::error!(%node, "has no proposal id left"),
             // The proposer's shell deals with them.
@@ -145,6 +154,9 @@ impl<S: StateMachine> HeartbeatActor<S> {
             promised: board.promised.get(),
             chosen_through: board.chosen_through.get(),
             applied_through: board.applied_through.get(),
+            log_begins_at: board.log_begins_at.get(),
+            snapshot: board.snapshot.get(),
+            restoring: board.is_restoring(),
             kind: board
                 .membership
                 .borrow()
@@ -168,7 +180,14 @@ impl<S: StateMachine> HeartbeatActor<S> {
         let wires = &self.desk.wires;
         self.next_ping = now + wires.config.heartbeat;
         let patience = self.pings.front().copied().filter(|_| self.pings.len() >= PINGS_MAX);
-        let healthy = patience.is_none_or(|asked| wires.board.answered.iter().all(|at| at.get() >= asked));
+        let answers = patience.is_none_or(|asked| wires.board.answered.iter().all(|at| at.get() >= asked));
+        let restoring = wires.board.is_restoring();
+        if answers != self.answers {
+            self.answers = answers;
+            tracing::warn!(node = %wires.me(), well = answers, "the health of the roles changes");
+        }
+        // Without a state a leader could answer nobody.
+        let healthy = answers && !restoring;
         // The queues are closed only when the node is over.
         let _ = wires.proposer.unbounded_send(ProposerMail::Ping);
         let _ = wires.acceptor.unbounded_send(AcceptorMail::Ping);
@@ -185,7 +204,7 @@ impl<S: StateMachine> HeartbeatActor<S> {
         }
         if healthy != self.healthy {
             self.healthy = healthy;
-            tracing::warn!(node = %self.desk.wires.me(), healthy, "the health of the roles changes");
+            tracing::debug!(node = %self.desk.wires.me(), healthy, restoring, "may lead, or may not");
             self.step(ElectionInput::Healthy(healthy));
         }
     }

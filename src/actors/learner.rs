@@ -3,14 +3,16 @@
 //! Commands are applied in the order of the log; which of them are repeats, [`State`] decides on every node alike.
 //! Never does: wait for a slow reader.
 
+use super::keeping::Keeping;
 use super::pump::{Desk, Flow, LastWords, Part, Pump, panic_as_asked};
+use super::roster::Factory;
+use super::snapshots::Snapshots;
 use super::state::State;
 use super::waiter::{ReadCall, UNKNOWN, Waiter};
 use super::wires::{Fate, HeartbeatMail, LearnerMail, Receiver, Wires};
 use crate::multi::{Batch, Briefing, Effect, Learner, LearnerInput, Role, Slot, Value};
-use crate::node::{NotLeaderReason, Position, ProposeError, ReadError, SnapshotError, StateMachine};
+use crate::node::{NotLeaderReason, Position, ProposeError, ReadError, StateMachine};
 use crate::paxos::NodeId;
-use crate::storage::StorageError;
 use crate::timer::Time;
 use actix::{Actor, AsyncContext, Context};
 use bytes::Bytes;
@@ -24,9 +26,9 @@ use std::time::Duration;
 pub(super) const EXPIRY: Duration = Duration::from_millis(20);
 
 pub(super) struct LearnerActor<S: StateMachine> {
-    role: Learner,
-    state: State<S>,
-    desk: Desk<S>,
+    pub(super) role: Learner,
+    pub(super) state: State<S>,
+    pub(super) desk: Desk<S>,
     /// The callers of this node's own batches, by serial.
     batches: BTreeMap<u64, Vec<Waiter<S>>>,
     /// The reads that wait for a slot, in its order.
@@ -34,6 +36,8 @@ pub(super) struct LearnerActor<S: StateMachine> {
     reads_seen: u64,
     /// When the first of those who wait may have waited long enough.
     expiry: Option<Time>,
+    pub(super) snapshots: Snapshots<S>,
+    pub(super) keeping: Keeping,
     queue: Receiver<LearnerMail<S>>,
     last_words: LastWords,
 }
@@ -43,11 +47,12 @@ impl<S: StateMachine> LearnerActor<S> {
         wires: Rc<Wires<S>>,
         queue: Receiver<LearnerMail<S>>,
         role: Learner,
-        machine: S,
+        factory: Arc<Factory<S>>,
     ) -> Self {
         let last_words = LastWords::of(Role::Learner, &wires);
         wires.board.applied_through.set(Slot::ZERO);
-        let state = State::new(machine, wires.first_memberships.borrow().clone());
+        let state = State::new((*factory)(), wires.first_memberships.borrow().clone());
+        let snapshots = Snapshots::new(Rc::clone(&wires), factory);
         Self {
             role,
             state,
@@ -56,19 +61,21 @@ impl<S: StateMachine> LearnerActor<S> {
             reads: BTreeMap::new(),
             reads_seen: 0,
             expiry: None,
+            snapshots,
+            keeping: Keeping::default(),
             queue,
             last_words,
         }
     }
 
-    fn step(&mut self, input: LearnerInput) {
+    pub(super) fn step(&mut self, input: LearnerInput) {
         self.role.step(self.desk.now, input, &mut self.desk.effects);
         if self.desk.effects.iter().any(|effect| matches!(effect, Effect::Deliver { .. })) {
             self.carry_out();
         }
     }
 
-    fn input(&mut self, input: LearnerInput) {
+    pub(super) fn input(&mut self, input: LearnerInput) {
         if let LearnerInput::Briefing(Briefing { memberships: Some(memberships), .. }) = &input
             && !self.state.has_begun()
         {
@@ -76,22 +83,25 @@ impl<S: StateMachine> LearnerActor<S> {
             *self.desk.wires.first_memberships.borrow_mut() = Some(memberships.clone());
             self.state.begin_with(memberships);
         }
+        if let LearnerInput::Begin { base } = &input {
+            self.keeping.begins_at(base.snapshot);
+        }
         self.step(input);
     }
 
-    fn carry_out(&mut self) {
-        let mut delivered = Vec::new();
-        let wires = Rc::clone(&self.desk.wires);
-        self.desk.carry_out(None, |effect| match effect {
-            Effect::Deliver { slot, value } => delivered.push((slot, value)),
-            Effect::Event(event) => wires.tell(HeartbeatMail::Event(event)),
-            _ => {}
-        });
-        for (slot, value) in delivered {
-            match value {
-                Value::Noop => {}
-                Value::Batch(batch) => self.apply_batch(slot, batch),
-                Value::Membership(membership) => self.state.learn(slot, &membership),
+    pub(super) fn carry_out(&mut self) {
+        let mut own = Vec::new();
+        self.desk.carry_out(None, |effect| own.push(effect));
+        for effect in own {
+            match effect {
+                Effect::Deliver { value: Value::Noop, .. } => {}
+                Effect::Deliver { slot, value: Value::Batch(batch) } => self.apply_batch(slot, batch),
+                Effect::Deliver { slot, value: Value::Membership(membership) } => {
+                    self.state.learn(slot, &membership);
+                }
+                Effect::Snapshot(task) => self.snapshot_task(task),
+                Effect::Event(event) => self.desk.wires.tell(HeartbeatMail::Event(event)),
+                _ => {}
             }
         }
     }
@@ -113,7 +123,7 @@ impl<S: StateMachine> LearnerActor<S> {
         }
     }
 
-    fn expect(&mut self, expires: Time) {
+    pub(super) fn expect(&mut self, expires: Time) {
         let at = expires + EXPIRY;
         self.expiry = Some(self.expiry.map_or(at, |expiry| expiry.min(at)));
     }
@@ -145,26 +155,30 @@ impl<S: StateMachine> LearnerActor<S> {
             }
         }
         self.reads.values().for_each(|call| expect(call.expires));
+        self.keeping.expire(now).into_iter().for_each(expect);
         if let Some(next) = next {
             self.expect(next);
         }
     }
 
     fn read(&mut self, at: Slot, leader: Option<NodeId>, call: ReadCall<S>) {
-        if at <= self.role.applied_through() {
+        if at <= self.role.applied_through() && self.has_state() {
             call.serve(Ok(self.state.machine()));
             return;
         }
         self.expect(call.expires);
         self.reads_seen += 1;
         self.reads.insert((at, self.reads_seen), call);
-        if let Some(peer) = leader {
+        if let Some(peer) = leader.filter(|_| at > self.role.applied_through()) {
             let chosen_through = self.desk.wires.board.chosen_through.get();
             self.step(LearnerInput::Behind { peer, through: at, chosen_through });
         }
     }
 
     fn serve_reads(&mut self) {
+        if !self.has_state() {
+            return;
+        }
         let applied = self.role.applied_through();
         while let Some(entry) = self.reads.first_entry().filter(|entry| entry.key().0 <= applied) {
             entry.remove().serve(Ok(self.state.machine()));
@@ -211,11 +225,8 @@ impl<S: StateMachine> Part for LearnerActor<S> {
                 }
                 self.read(at, leader, call);
             }
-            LearnerMail::Snapshot(reply) => {
-                let error = SnapshotError::Failed(Arc::new(StorageError::NoSnapshot));
-                // Whoever asked may have gone.
-                let _ = reply.send(Err(error));
-            }
+            LearnerMail::Snapshot { patience, reply } => self.snapshot_wanted(patience, reply),
+            LearnerMail::SnapshotDamaged(snapshot) => self.input(LearnerInput::SnapshotDamaged { snapshot }),
             LearnerMail::Ping => self.desk.wires.pong(Role::Learner),
             LearnerMail::Panic => panic_as_asked(),
         }
@@ -223,7 +234,9 @@ impl<S: StateMachine> Part for LearnerActor<S> {
 
     fn finish(&mut self, task: &mut Task<'_>) -> Flow {
         self.expire();
+        self.look_at_log();
         self.carry_out();
+        self.go_on_with_snapshots(task);
         self.desk.wires.board.applied_through.set(self.role.applied_through());
         self.serve_reads();
         self.desk.sleep(self.expiry, task);

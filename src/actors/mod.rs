@@ -26,16 +26,24 @@
 mod acceptor;
 mod alarm;
 mod arrivals;
+mod aside;
 mod calls;
 mod carry_out;
 mod clients;
+mod drawing;
 mod heartbeat;
+mod keeping;
 mod kind;
 mod learner;
+mod learner_snapshots;
+mod pace;
 mod proposer;
 mod pump;
+mod restoring;
 mod roster;
+mod scrub;
 mod services;
+mod snapshots;
 mod state;
 mod waiter;
 mod wires;
@@ -154,7 +162,7 @@ pub(crate) async fn launch<S: StateMachine>(setup: Setup<S>) -> Result<Lines<S>,
     });
     let roster = Roster {
         wires: Rc::clone(&wires),
-        factory,
+        factory: factory.map(Arc::new),
         seed,
         proposer: proposer.receiver,
         acceptor: acceptor.receiver,
@@ -171,6 +179,7 @@ pub(crate) async fn launch<S: StateMachine>(setup: Setup<S>) -> Result<Lines<S>,
         heartbeat: heartbeat.sender,
         shared,
     };
+    scrub::start(Rc::clone(&wires));
     serve(wires.me(), services, &Handle::new(lines.clone(), &wires.config), &wires.timer);
     Ok(lines)
 }
@@ -208,6 +217,7 @@ fn supervisor<S: StateMachine>(
         rebuilding: None,
         pings: VecDeque::new(),
         next_ping: now,
+        answers: true,
         healthy: true,
         disk_well: true,
         end: End::Open,

@@ -19,6 +19,7 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Rebuildings are counted over this time.
@@ -30,7 +31,7 @@ pub(crate) type Factory<S> = Box<dyn Fn() -> S + Send + Sync>;
 pub(super) struct Roster<S: StateMachine> {
     pub(super) wires: Rc<Wires<S>>,
     /// None on a witness.
-    pub(super) factory: Option<Factory<S>>,
+    pub(super) factory: Option<Arc<Factory<S>>>,
     pub(super) seed: u64,
     pub(super) proposer: Receiver<ProposerMail<S>>,
     pub(super) acceptor: Receiver<AcceptorMail>,
@@ -71,13 +72,14 @@ impl<S: StateMachine> Roster<S> {
         wires.pass(Local::Acceptor(AcceptorInput::Start), None);
     }
 
-    /// A new learner with a new state machine, to which the whole log is applied again; on a witness, with none.
+    /// A new learner with a new state machine, to which the newest snapshot and the log above it are applied again; on a
+    /// witness, with none.
     pub(super) fn start_learner(&self) {
         let wires = &self.wires;
         let role = Learner::new(wires.me(), wires.limits.clone(), self.next_seed(2));
         let (shared, queue) = (Rc::clone(wires), Rc::clone(&self.learner));
         match &self.factory {
-            Some(factory) => drop(LearnerActor::new(shared, queue, role, factory()).start()),
+            Some(factory) => drop(LearnerActor::new(shared, queue, role, Arc::clone(factory)).start()),
             None => drop(WitnessActor::new(shared, queue, role).start()),
         }
         for peer in self.peers() {
@@ -133,7 +135,7 @@ pub(super) async fn quiet<S: StateMachine>(wires: &Wires<S>) -> Result<(), Stora
         let Some(running) = writing.as_mut() else { return std::task::Poll::Ready(Ok(())) };
         let ended = futures::ready!(running.poll(task));
         *writing = None;
-        std::task::Poll::Ready(ended)
+        std::task::Poll::Ready(ended.map(drop))
     })
     .await
 }

@@ -20,7 +20,6 @@ use std::io::{self, Read};
 
 /// What a snapshot says of itself (protocol 5.1).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(not(test), allow(dead_code, reason = "no storage keeps snapshots yet"))]
 pub(crate) struct SnapshotHead {
     /// Of which cluster.
     pub(crate) cluster: ClusterId,
@@ -157,7 +156,6 @@ impl<S: StateMachine> State<S> {
     }
 
     /// The state as it is now, to be written later.
-    #[cfg_attr(not(test), allow(dead_code, reason = "no storage keeps snapshots yet"))]
     pub(crate) fn snapshot(&self, head: SnapshotHead) -> Snapshot {
         let (origins, sessions) = (self.origins.clone(), self.sessions.clone());
         let machine = self.machine.snapshot();
@@ -170,7 +168,6 @@ impl<S: StateMachine> State<S> {
     }
 
     /// Reads a snapshot into `machine`, which the factory has just made.
-    #[cfg_attr(not(test), allow(dead_code, reason = "no storage keeps snapshots yet"))]
     pub(crate) fn restore(mut machine: S, from: &mut dyn Read) -> Result<(SnapshotHead, Self), RestoreError> {
         let head: SnapshotHead = codec::decode_from(from)?;
         let origins = codec::decode_from(from)?;

@@ -3,13 +3,15 @@
 //! A queue outlives the role that reads it: the supervisor keeps both ends, so a rebuilt role finds what waited.
 
 use super::carry_out::Writing;
+use super::keeping::SnapshotReply;
 use super::waiter::{AdminError, ReadCall, Waiter};
 use crate::multi::{
     AbstainReason, AcceptorInput, AdminCall, AdminOutcome, ElectionInput, Event, Identity, LearnerInput,
     Limits, Local, Membership, Memberships, ProposerInput, ProposerState, Refusal, Request, Role, Slot,
+    SnapshotId,
 };
 use crate::node::shared::Shared;
-use crate::node::{Config, SnapshotError, StateMachine, Status, StopCause};
+use crate::node::{Config, StateMachine, Status, StopCause};
 use crate::paxos::{NodeId, ProposalId};
 use crate::storage::Storage;
 use crate::timer::{Time, Timer};
@@ -83,7 +85,12 @@ pub(crate) enum LearnerMail<S: StateMachine> {
         call: ReadCall<S>,
     },
     /// An operator wants a snapshot.
-    Snapshot(oneshot::Sender<Result<Slot, SnapshotError>>),
+    Snapshot {
+        patience: Duration,
+        reply: SnapshotReply,
+    },
+    /// The snapshot where the log begins is damaged.
+    SnapshotDamaged(SnapshotId),
     Ping,
     /// Panic, for a test of what is rebuilt.
     #[cfg_attr(not(any(test, feature = "testing")), allow(dead_code))]
@@ -170,6 +177,9 @@ pub(super) struct Board {
     pub(super) applied_through: Cell<Slot>,
     pub(super) membership: RefCell<Option<Membership>>,
     pub(super) abstains: Cell<Option<AbstainReason>>,
+    /// Where the log begins, once the cluster has formed, and the snapshot of what is below.
+    pub(super) log_begins_at: Cell<Option<Slot>>,
+    pub(super) snapshot: Cell<Option<SnapshotId>>,
     pub(super) rebuilt: Cell<u32>,
     /// Connections by peer.
     pub(super) links: RefCell<BTreeMap<NodeId, u32>>,
@@ -185,6 +195,13 @@ pub(super) struct Board {
     pub(super) stalled_at: Cell<Option<Time>>,
     /// The node is over: every role stops.
     pub(super) over: Cell<bool>,
+}
+
+impl Board {
+    /// The log begins at a snapshot that is not restored yet: there is no state to serve anybody from.
+    pub(super) fn is_restoring(&self) -> bool {
+        self.snapshot.get().is_some_and(|snapshot| self.applied_through.get() < snapshot.through)
+    }
 }
 
 /// The place of a role that is watched.

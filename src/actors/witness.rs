@@ -47,9 +47,9 @@ impl<S: StateMachine> Part for WitnessActor<S> {
             }
             LearnerMail::Read { call, .. } => call.serve(Err(ReadError::Witness)),
             // Whoever asked may have gone.
-            LearnerMail::Snapshot(reply) => drop(reply.send(Err(SnapshotError::Witness))),
+            LearnerMail::Snapshot { reply, .. } => drop(reply.send(Err(SnapshotError::Witness))),
             // A witness never leads. Whoever waits all the same hears by the drop that nobody knows.
-            LearnerMail::Batch { .. } | LearnerMail::BatchOver { .. } => {}
+            LearnerMail::Batch { .. } | LearnerMail::BatchOver { .. } | LearnerMail::SnapshotDamaged(_) => {}
             LearnerMail::Ping => self.desk.wires.pong(Role::Learner),
             LearnerMail::Panic => panic_as_asked(),
         }

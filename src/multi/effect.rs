@@ -325,6 +325,8 @@ pub enum AcceptorInput {
         /// The slots.
         slots: Vec<Interval>,
     },
+    /// What the storage holds beside entries is damaged: restate it, by [`Effect::Trim`] (F12).
+    FactsDamaged,
     /// The proposer is about to campaign under `id`: promise it durably, then send `Prepare` to every other node of
     /// `to` (1.3).
     Candidate {
@@ -356,6 +358,11 @@ pub enum LearnerInput {
     },
     /// Take a snapshot of what is applied now.
     TakeSnapshot,
+    /// The own snapshot, where the log begins, is damaged: take another one in its place (F10).
+    SnapshotDamaged {
+        /// Which.
+        snapshot: SnapshotId,
+    },
     /// So many bytes of the snapshot that is being written are held; `None` if it cannot be written.
     SnapshotHeld {
         /// How many, from its beginning.
@@ -602,11 +609,18 @@ pub enum Event {
         /// The last slot that it covers.
         through: Slot,
     },
-    /// The own snapshot is damaged; one of a peer is being fetched (F10).
+    /// The own snapshot is damaged; another one is taken, or one of a peer fetched (F10).
     SnapshotDamaged {
         /// Which.
         snapshot: SnapshotId,
     },
+    /// Entries are damaged where they were written; they are mended (F8, F11).
+    EntriesDamaged {
+        /// Where.
+        slots: Vec<Interval>,
+    },
+    /// What stands beside the entries is damaged where it was written; it is restated (F12).
+    FactsDamaged,
     /// Every number is used up.
     ProposalIdExhausted,
 }

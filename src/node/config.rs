@@ -247,6 +247,15 @@ impl Config {
         {
             return err("ahead_bytes_max", "must hold `unacknowledged_bytes_max` and a batch more");
         }
+        if self.snapshot_chunk_bytes == 0 || self.snapshot_chunk_bytes * 2 > self.frame_bytes_max {
+            return err("snapshot_chunk_bytes", "must be above zero and at most half of `frame_bytes_max`");
+        }
+        if self.snapshot_bytes_per_second == 0 {
+            return err("snapshot_bytes_per_second", "must be above zero");
+        }
+        if self.snapshot_log_bytes == 0 {
+            return err("snapshot_log_bytes", "must be above zero");
+        }
         if self.ahead_bytes_max >= self.inbox_bytes_max {
             return err(
                 "ahead_bytes_max",

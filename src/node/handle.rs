@@ -13,6 +13,7 @@ use crate::actors::{
 use crate::codec;
 use crate::multi::{
     AdminCall, AdminOutcome, Change, ElectionInput, Member, MemberKind, Membership, Request, SessionId, Slot,
+    SnapshotId,
 };
 use crate::paxos::NodeId;
 use crate::timer::Time;
@@ -335,15 +336,17 @@ impl<S: StateMachine> Handle<S> {
         }
     }
 
-    /// Takes a snapshot of what this node has applied, and cuts its log below (protocol 5). Answers with the last slot that
-    /// the snapshot covers. It is written beside the commits; the deadline does not bound it.
+    /// Takes a snapshot of what this node has applied, and cuts its log below (protocol 5). Answers with what was taken, or
+    /// with the last one where nothing was applied since. It is written beside the commits; whoever asks while one is being
+    /// taken gets that one.
     ///
     /// # Errors
     ///
-    /// [`SnapshotError`]; [`SnapshotError::Failed`] where the storage keeps no snapshots, as none does in this version.
-    pub async fn snapshot(&self) -> Result<Slot, SnapshotError> {
+    /// [`SnapshotError`], within the deadline; after [`SnapshotError::Deadline`] the taking goes on.
+    pub async fn snapshot(&self) -> Result<SnapshotId, SnapshotError> {
         let (reply, outcome) = oneshot::channel();
-        if self.lines.learner.unbounded_send(LearnerMail::Snapshot(reply)).is_err() {
+        let mail = LearnerMail::Snapshot { patience: self.deadline, reply };
+        if self.lines.learner.unbounded_send(mail).is_err() {
             return Err(SnapshotError::Stopped { cause: self.cause() });
         }
         outcome.await.unwrap_or_else(|_| match self.lines.shared.stopped() {

@@ -1,7 +1,7 @@
 //! Outcomes: how every call ends.
 
 use crate::multi::{
-    AbstainReason, ChangeRefusal, MemberKind, Membership, ProposerState, Slot, TransferRefusal,
+    AbstainReason, ChangeRefusal, MemberKind, Membership, ProposerState, Slot, SnapshotId, TransferRefusal,
 };
 use crate::node::{ConfigError, Recovery};
 use crate::paxos::{NodeId, ProposalId};
@@ -177,6 +177,21 @@ pub enum SnapshotError {
     /// Another one is being taken, installed or restored.
     #[error("another snapshot is under way")]
     InProgress,
+    /// The state machine panicked while it wrote itself. The node goes on.
+    #[error("the state machine panicked: {message}")]
+    Panicked {
+        /// What the panic said.
+        message: String,
+    },
+    /// It was not done within the deadline, and goes on.
+    #[error("the snapshot was not taken within its deadline; it goes on")]
+    Deadline,
+    /// Nothing is applied yet, so there is nothing to take.
+    #[error("nothing is applied yet")]
+    Empty,
+    /// Too many wait for one.
+    #[error("too many calls are under way")]
+    Busy,
     /// The node holds no state machine.
     #[error("a witness has no state")]
     Witness,
@@ -189,6 +204,12 @@ pub enum SnapshotError {
         /// Why.
         cause: StopCause,
     },
+}
+
+impl SnapshotError {
+    pub(crate) fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Failed(Arc::new(error))
+    }
 }
 
 /// Why a node did not start.
@@ -298,6 +319,12 @@ pub struct Status {
     pub chosen_through: Slot,
     /// Every slot through this one is applied here: none on a witness.
     pub applied_through: Slot,
+    /// The log begins above this slot, once the cluster has formed: what is below stands in the snapshot, if there is one.
+    pub log_begins_at: Option<Slot>,
+    /// The snapshot of what is below the log.
+    pub snapshot: Option<SnapshotId>,
+    /// The state is being restored from the snapshot, or fetched: reads wait, and the node does not lead.
+    pub restoring: bool,
     /// The membership, once the cluster has formed.
     pub membership: Option<Membership>,
     /// What that membership names this node; `None` if it does not.

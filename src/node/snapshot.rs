@@ -9,7 +9,6 @@ use std::io::{self, Read, Write};
 ///
 /// It has to be cheap to make, since the node does nothing else meanwhile: a clone of a small state, or of one that shares
 /// its parts.
-#[cfg_attr(not(test), allow(dead_code, reason = "no storage keeps snapshots yet"))]
 pub struct Snapshot(Box<WriteFn>);
 
 type WriteFn = dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send;
@@ -32,7 +31,6 @@ impl Snapshot {
     }
 
     /// Writes it.
-    #[cfg_attr(not(test), allow(dead_code, reason = "no storage keeps snapshots yet"))]
     pub(crate) fn write(self, out: &mut dyn Write) -> io::Result<()> {
         (self.0)(out)
     }

@@ -21,14 +21,37 @@
 //! assert!(report.is_passed(), "{report}");
 //! ```
 
-mod cases;
-
-use crate::multi::{ClusterId, Entry, Group, Membership, Owner, Record, Sequence, Slot, Value};
+use crate::multi::{ClusterId, Entry, Group, Membership, Owner, Record, Sequence, Slot, SnapshotId, Value};
 use crate::paxos::{NodeId, ProposalId};
 use crate::storage::{Recovered, Start, Storage, StorageError};
 use bytes::Bytes;
+use futures::future::LocalBoxFuture;
 use std::fmt;
 use std::sync::Arc;
+
+/// One case: a fresh place in, a verdict out.
+struct Case {
+    number: &'static str,
+    name: &'static str,
+    run: for<'a> fn(&'a dyn StoragePlace) -> LocalBoxFuture<'a, Verdict>,
+}
+
+macro_rules! cases {
+    ($($number:literal $name:literal $function:ident;)*) => {
+        pub(super) const ALL: &[$crate::testing::storage_suite::Case] = &[
+            $($crate::testing::storage_suite::Case {
+                number: $number,
+                name: $name,
+                run: |place| futures::FutureExt::boxed_local($function(place)),
+            },)*
+        ];
+    };
+}
+
+mod cases;
+mod scrubbing;
+mod snapshots;
+mod trimming;
 
 /// A place that storages are opened on, one after the other.
 pub trait StoragePlace {
@@ -41,6 +64,39 @@ pub trait StoragePlace {
 
     /// Lets the next append fail, and says whether it can; cases that need it are skipped where it cannot.
     fn fail_next_append(&self) -> bool {
+        false
+    }
+
+    /// Whether the storage cuts its log (clause 11). Say `false` where it keeps everything, as the trait does by default.
+    fn trims(&self) -> bool {
+        true
+    }
+
+    /// Whether it keeps snapshots (clause 12). Say `false` where it does not, as the trait does by default.
+    fn keeps_snapshots(&self) -> bool {
+        true
+    }
+
+    /// Whether it scrubs (clause 13). Say `false` where it does not, as the trait does by default.
+    fn scrubs(&self) -> bool {
+        true
+    }
+
+    /// Lets the next write of a snapshot fail, and says whether it can.
+    fn fail_next_snapshot_write(&self) -> bool {
+        false
+    }
+
+    /// Damages what is written of `slot`, whose batch is `content`, as rot does, under the storage that has it open, and
+    /// says whether it can.
+    fn corrupt_entry(&self, slot: Slot, content: &[u8]) -> bool {
+        let _ = (slot, content);
+        false
+    }
+
+    /// Damages a sealed snapshot in the same way, in the byte `at` of its content or beside it, and says whether it can.
+    fn corrupt_snapshot(&self, snapshot: SnapshotId, at: u64) -> bool {
+        let _ = (snapshot, at);
         false
     }
 }
@@ -108,7 +164,8 @@ impl fmt::Display for StorageReport {
 /// Runs every case, each on a place of its own from `make`, which starts empty.
 pub async fn storage_suite<P: StoragePlace>(make: impl Fn() -> P) -> StorageReport {
     let mut cases = Vec::new();
-    for case in cases::ALL {
+    let all = [cases::ALL, trimming::ALL, snapshots::ALL, scrubbing::ALL];
+    for case in all.into_iter().flatten() {
         let place = make();
         let outcome = match (case.run)(&place).await {
             Ok(()) => CaseOutcome::Passed,
@@ -144,6 +201,11 @@ fn ensure_eq<T: PartialEq + fmt::Debug>(found: &T, expected: &T, what: &str) -> 
     ensure(found == expected, || format!("{what}: found {found:?}, expected {expected:?}"))
 }
 
+/// Skips a case that the place cannot do.
+fn ensure_able(able: bool) -> Verdict {
+    if able { Ok(()) } else { Err(Unmet::Skipped) }
+}
+
 /// Whether `result` is the refusal that `expected` recognises.
 fn ensure_refused<T>(
     result: Result<T, StorageError>,
@@ -157,6 +219,18 @@ fn ensure_refused<T>(
 }
 
 const NODE: NodeId = NodeId::new(1);
+
+fn is_not_open(error: &StorageError) -> bool {
+    matches!(error, StorageError::NotOpen)
+}
+
+fn is_corrupt(error: &StorageError) -> bool {
+    matches!(error, StorageError::Corrupt { .. })
+}
+
+fn is_no_snapshot(error: &StorageError) -> bool {
+    matches!(error, StorageError::NoSnapshot)
+}
 
 fn owner() -> Result<Owner, Unmet> {
     owner_of("suite", 0, NODE)

@@ -323,7 +323,7 @@ pub fn transfer(ticket: u64, to: Option<u64>) -> ProposerInput {
 
 /// `peer` answered a heartbeat, and has learned through `through`.
 pub fn progress(peer: u64, through: u64) -> ProposerInput {
-    ProposerInput::Progress { peer: node(peer), durable_through: slot(through) }
+    ProposerInput::Progress { peer: node(peer), durable_through: slot(through), witness: false }
 }
 
 pub fn heartbeat(under: ProposalId, held_through: u64, lease: bool) -> Message {

@@ -142,7 +142,8 @@ impl Acceptor {
             AcceptorInput::SnapshotTaken { snapshot } => self.on_snapshot_taken(snapshot, out),
             AcceptorInput::Install { base } => self.on_install(base, out),
             AcceptorInput::Trimmed { through } => self.on_trimmed(through, out),
-            AcceptorInput::Damaged { slots } => self.on_damaged(&slots, out),
+            AcceptorInput::Damaged { slots } => self.on_damaged(slots, out),
+            AcceptorInput::FactsDamaged => self.on_facts_damaged(out),
             AcceptorInput::Wake => self.ask_to_form(now, out),
         }
     }

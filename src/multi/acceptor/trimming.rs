@@ -25,6 +25,8 @@ pub(super) struct Trimming {
     cut_for: Slot,
     /// It has not answered.
     cutting: bool,
+    /// What stands beside the entries has to be said again.
+    restate: bool,
 }
 
 impl Acceptor {
@@ -43,10 +45,11 @@ impl Acceptor {
         }
     }
 
-    /// What the log through `through` comes to, if that is learned and above the base.
+    /// What the log through `through` comes to, if that is learned and above the base, or replaces the snapshot there.
     fn base_at(&self, through: Slot, snapshot: Option<SnapshotId>) -> Option<Base> {
         let (base, memberships) = (self.log.base()?, self.log.memberships()?);
-        let useful = base.through < through && through <= self.log.chosen_through();
+        let news = base.through < through || (base.through == through && base.snapshot != snapshot);
+        let useful = news && through <= self.log.chosen_through();
         let memberships = memberships.as_of(through);
         useful.then(|| Base { through, memberships, disks: base.disks.clone(), snapshot })
     }
@@ -95,11 +98,20 @@ impl Acceptor {
 
     /// Asks the storage to forget what the base covers.
     pub(super) fn cut(&mut self, out: &mut Vec<Effect>) {
-        let Some(base) = self.log.base() else { return };
-        if base.through > self.trimming.cut_for && !self.trimming.cutting {
-            (self.trimming.cutting, self.trimming.cut_for) = (true, base.through);
-            out.push(Effect::Trim { through: base.through, facts: self.log.facts() });
+        let through = self.log.base().map_or(Slot::ZERO, |base| base.through);
+        let useful = through > self.trimming.cut_for || self.trimming.restate;
+        if useful && !self.trimming.cutting {
+            (self.trimming.cutting, self.trimming.cut_for) = (true, through);
+            self.trimming.restate = false;
+            out.push(Effect::Trim { through, facts: self.log.facts() });
         }
+    }
+
+    /// What stands beside the entries is damaged where it was written: a cut states it anew (F12).
+    pub(super) fn on_facts_damaged(&mut self, out: &mut Vec<Effect>) {
+        out.push(Effect::Event(Event::FactsDamaged));
+        self.trimming.restate = true;
+        self.cut(out);
     }
 
     pub(super) fn on_trimmed(&mut self, through: Slot, out: &mut Vec<Effect>) {
@@ -133,10 +145,10 @@ impl Acceptor {
 
     /// What is written of these slots is damaged. What memory holds of them is written anew; the rest goes with a snapshot,
     /// behind which it is cut away (F8, F11).
-    pub(super) fn on_damaged(&mut self, slots: &[Interval], out: &mut Vec<Effect>) {
+    pub(super) fn on_damaged(&mut self, slots: Vec<Interval>, out: &mut Vec<Effect>) {
         let mut records = Vec::new();
         let mut lost = false;
-        for Interval { first, last } in slots {
+        for Interval { first, last } in &slots {
             let mut slot = (*first).max(self.log.trimmed_through().next());
             let end = (*last).min(self.log.chosen_through().plus(self.limits.ahead_slots_max));
             while slot <= end {
@@ -149,6 +161,7 @@ impl Acceptor {
                 slot = slot.next();
             }
         }
+        out.push(Effect::Event(Event::EntriesDamaged { slots }));
         if !records.is_empty() {
             self.write(records, out);
         }

@@ -118,6 +118,7 @@ impl Learner {
             LearnerInput::Begin { base } => self.on_begin(now, base, out),
             LearnerInput::Unreadable { from } => self.on_unreadable(now, from, out),
             LearnerInput::TakeSnapshot => self.on_take_snapshot(now, out),
+            LearnerInput::SnapshotDamaged { snapshot } => self.on_snapshot_damaged(now, snapshot, out),
             LearnerInput::SnapshotHeld { bytes } => self.on_snapshot_held(now, bytes, out),
             LearnerInput::SnapshotSealed { sealed } => self.on_snapshot_sealed(now, sealed, out),
             LearnerInput::Restored { snapshot, restored } => self.on_restored(now, snapshot, restored, out),

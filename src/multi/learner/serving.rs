@@ -4,7 +4,7 @@
 //! read for a peer is under way at a time, and few altogether; what is dropped is asked again.
 
 use super::Learner;
-use crate::multi::effect::{Effect, SnapshotTask};
+use crate::multi::effect::{Effect, Event, SnapshotTask};
 use crate::multi::message::Message;
 use crate::multi::record::{Base, SnapshotId};
 use crate::multi::slot::{Slot, Time};
@@ -55,6 +55,15 @@ impl Learner {
         let memberships = memberships.as_of(through);
         self.serving.taking = Some((through, now + self.limits.catch_up_timeout * TAKE_TIMEOUTS));
         out.push(Effect::Snapshot(SnapshotTask::Take { through, memberships }));
+    }
+
+    /// The newest snapshot is damaged: another one takes its place, also of the same slot (F10).
+    pub(super) fn on_snapshot_damaged(&mut self, now: Time, snapshot: SnapshotId, out: &mut Vec<Effect>) {
+        if self.serving.based == snapshot.through {
+            self.serving.based = Slot::ZERO;
+        }
+        out.push(Effect::Event(Event::SnapshotDamaged { snapshot }));
+        self.on_take_snapshot(now, out);
     }
 
     pub(super) fn on_fetch_snapshot(

@@ -1,18 +1,20 @@
-//! The file storage: a directory with a journal, an identity and a lock.
+//! The file storage: a directory with a journal, snapshots, an identity and a lock.
 //!
 //! ```text
 //! directory/identity              whose it is, and every start of it: replaced atomically at each open
 //! directory/journal-….log         the acceptor's memory
 //! directory/checkpoint            what stands in place of the segments that were cut away
+//! directory/snapshot-….sealed     states that were applied through a slot; -….partial while one is written
 //! directory/lock                  locked while open
 //! ```
 //!
-//! A thread of its own runs the journal, so that a flush blocks nobody; another one reads.
+//! A thread of its own runs the journal, so that a flush blocks nobody; another one reads, and a third keeps the snapshots.
 //! An append is one message to the thread, one write, one flush, one message back.
 //! Knows nothing of: what a record means, beyond the fold.
 
 mod force;
 mod place;
+mod snapshots;
 mod worker;
 
 pub use force::{ForceError, ForceReport};
@@ -20,9 +22,11 @@ pub use force::{ForceError, ForceReport};
 use super::disk::{Disk, RealDisk};
 use super::journal::{Damage, SEGMENT_BYTES_DEFAULT};
 use super::{Recovered, Scrubbed, Start, Storage, StorageError};
-use crate::multi::{Entry, Group, Owner, Record, Slot};
+use crate::multi::{Entry, Group, Owner, Record, Slot, SnapshotId};
 use async_trait::async_trait;
+use bytes::Bytes;
 use place::Place;
+use snapshots::Snapshots;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -58,6 +62,8 @@ use worker::Worker;
 pub struct FileStorage {
     settings: Settings,
     state: Mutex<State>,
+    /// Whose turn it is to do something with snapshots.
+    turn: Arc<futures::lock::Mutex<()>>,
 }
 
 #[derive(Clone, Debug)]
@@ -86,7 +92,7 @@ impl FileStorage {
             seal_after: Duration::from_millis(50),
             inline: false,
         };
-        Self { settings, state: Mutex::new(State::Closed) }
+        Self { settings, state: Mutex::new(State::Closed), turn: Arc::default() }
     }
 
     /// How long a segment of the journal is, in bytes: 16 MiB where nothing else is said, at least 4 KiB. Segments that
@@ -132,6 +138,23 @@ impl FileStorage {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Does `work` beside the journal, one at a time.
+    async fn on_snapshots<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Snapshots) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let reply = match &mut *self.state() {
+            State::Closed => return Err(StorageError::NotOpen),
+            State::Threaded(worker) => worker.on_snapshots(turn, work),
+            State::Inline(place) => {
+                let snapshots = place.snapshots();
+                worker::Reply::ready(work(&mut snapshots.lock().unwrap_or_else(PoisonError::into_inner)))
+            }
+        };
+        reply.wait().await
+    }
+
     fn locked(&self) -> StorageError {
         StorageError::Locked { place: self.settings.dir.display().to_string() }
     }
@@ -144,7 +167,8 @@ impl Storage for FileStorage {
             let mut state = self.state();
             match &*state {
                 State::Closed => {}
-                State::Threaded(worker) if worker.has_ended() => {}
+                // Its lock, if it has one still, ends with it.
+                State::Threaded(worker) if worker.has_ended() => *state = State::Closed,
                 State::Threaded(_) | State::Inline(_) => return Err(self.locked()),
             }
             if self.settings.inline {
@@ -199,13 +223,39 @@ impl Storage for FileStorage {
         reply.wait().await
     }
 
+    /// Half of it goes to the journal, half to the snapshots.
     async fn scrub(&self, bytes_max: usize) -> Result<Scrubbed, StorageError> {
+        let bytes_max = bytes_max.div_ceil(2);
         let reply = match &mut *self.state() {
             State::Closed => return Err(StorageError::NotOpen),
             State::Threaded(worker) => worker.scrub(bytes_max),
             State::Inline(place) => worker::Reply::ready(place.reader().scrub(bytes_max)),
         };
-        reply.wait().await
+        let journal = reply.wait().await?;
+        let snapshots = self.on_snapshots(move |snapshots| Ok(snapshots.scrub(bytes_max))).await?;
+        let bytes = journal.bytes + snapshots.bytes;
+        Ok(Scrubbed { bytes, snapshots: snapshots.snapshots, ..journal })
+    }
+
+    async fn begin_snapshot(&self, through: Slot, expected: Option<SnapshotId>) -> Result<u64, StorageError> {
+        self.on_snapshots(move |snapshots| snapshots.begin(through, expected)).await
+    }
+
+    async fn write_snapshot(&self, at: u64, bytes: Bytes) -> Result<(), StorageError> {
+        self.on_snapshots(move |snapshots| snapshots.write(at, &bytes)).await
+    }
+
+    async fn seal_snapshot(&self) -> Result<SnapshotId, StorageError> {
+        self.on_snapshots(Snapshots::seal).await
+    }
+
+    async fn read_snapshot(
+        &self,
+        snapshot: SnapshotId,
+        at: u64,
+        bytes_max: usize,
+    ) -> Result<Bytes, StorageError> {
+        self.on_snapshots(move |snapshots| snapshots.read(snapshot, at, bytes_max)).await
     }
 
     fn log_bytes(&self) -> u64 {

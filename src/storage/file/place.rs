@@ -1,6 +1,7 @@
 //! The directory, opened: checks whose it is, counts the start, folds the journal. Synchronous.
 
 use super::Settings;
+use super::snapshots::{Named, Snapshots, Whose};
 use crate::multi::{DiskId, Entry, Group, Identity, Incarnation, Membership, Owner, Record, Slot};
 use crate::storage::atomic_file::AtomicFile;
 use crate::storage::disk::{Disk, DiskLock};
@@ -11,7 +12,7 @@ use crate::storage::{Recovered, Start, StorageError};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 const IDENTITY: &str = "identity";
 const LOCK: &str = "lock";
@@ -56,8 +57,11 @@ pub(super) struct Place {
     identity: IdentityOnDisk,
     journal: Journal,
     damage: Vec<Damage>,
+    snapshots: Arc<Mutex<Snapshots>>,
+    /// Which snapshot the journal needs.
+    named: Arc<Named>,
     /// After the journal, so that it is given up last.
-    _lock: Box<dyn DiskLock>,
+    _lock: Arc<dyn DiskLock>,
 }
 
 impl Place {
@@ -71,7 +75,7 @@ impl Place {
         prepare_dir(disk.as_ref(), dir, &start)?;
         let lock_path = dir.join(LOCK);
         let lock = disk.lock(&lock_path).map_err(io_error("lock", &lock_path))?;
-        let lock = lock.ok_or_else(|| StorageError::Locked { place: place() })?;
+        let lock: Arc<dyn DiskLock> = lock.ok_or_else(|| StorageError::Locked { place: place() })?.into();
         let mut file = AtomicFile::<IdentityOnDisk>::open_on(Arc::clone(disk), dir.join(IDENTITY))?;
         let mut identity = match file.load()? {
             Some(found) => {
@@ -89,7 +93,12 @@ impl Place {
         file.save(&identity)?;
         let damage = replayed.damage.clone();
         let recovered = identity.recovered(replayed);
-        Ok((Self { identity, journal, damage, _lock: lock }, recovered))
+        let whose = Whose { stamp: identity.stamp(), epoch: identity.owner.epoch };
+        let named = recovered.log.base().and_then(|base| base.snapshot);
+        let snapshots = Snapshots::open(Arc::clone(disk), dir, whose, named, Arc::clone(&lock))?;
+        let named = snapshots.named();
+        let snapshots = Arc::new(Mutex::new(snapshots));
+        Ok((Self { identity, journal, damage, snapshots, named, _lock: lock }, recovered))
     }
 
     pub(super) fn recover(&self) -> Result<Recovered, StorageError> {
@@ -97,11 +106,22 @@ impl Place {
     }
 
     pub(super) fn append(&mut self, group: &Group) -> Result<(), StorageError> {
-        self.journal.append(group)
+        self.named.expect(&group.records);
+        self.journal.append(group)?;
+        self.named.settle();
+        Ok(())
+    }
+
+    /// Used beside the journal, by another thread.
+    pub(super) fn snapshots(&self) -> Arc<Mutex<Snapshots>> {
+        Arc::clone(&self.snapshots)
     }
 
     pub(super) fn trim(&mut self, through: Slot, facts: Vec<Record>) -> Result<Slot, StorageError> {
-        self.journal.trim(through, facts)
+        self.named.expect(&facts);
+        let trimmed = self.journal.trim(through, facts)?;
+        self.named.settle();
+        Ok(trimmed)
     }
 
     /// Says durably that the place is in `epoch` (10.2).

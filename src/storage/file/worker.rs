@@ -1,15 +1,18 @@
-//! The threads of a file storage: one writes and seals, one reads, and one prepares the next segment now and then.
+//! The threads of a file storage: one writes and seals, one reads, one keeps the snapshots, and one prepares the next segment
+//! now and then.
 
 use super::Settings;
 use super::place::{Entries, Place};
+use super::snapshots::Snapshots;
 use crate::multi::{Group, Owner, Record, Slot};
 use crate::storage::journal::{Damage, Reader, Spare};
 use crate::storage::{Recovered, Scrubbed, Start, StorageError};
 use futures::channel::oneshot;
+use futures::lock::OwnedMutexGuard;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, OnceLock};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 type Answer<T> = oneshot::Sender<Result<T, StorageError>>;
@@ -47,11 +50,17 @@ enum Read {
     Scrub(usize, Answer<Scrubbed>),
 }
 
+/// Something to do with snapshots.
+type SnapshotJob = Box<dyn FnOnce() + Send>;
+/// Whoever holds it may send a job to do with snapshots: there is never more than one in the queue.
+pub(super) type Turn = OwnedMutexGuard<()>;
+
 /// What is known once the directory is open.
 #[derive(Debug)]
 struct Opened {
     reader: Reader,
     damage: Vec<Damage>,
+    snapshots: Arc<Mutex<Snapshots>>,
 }
 
 /// The threads, as the storage holds them. Dropped, they end after what is under way.
@@ -59,6 +68,7 @@ struct Opened {
 pub(super) struct Worker {
     jobs: Option<Sender<Job>>,
     reads: Option<Sender<(Reader, Read)>>,
+    snapshots: Option<SyncSender<SnapshotJob>>,
     opened: Arc<OnceLock<Opened>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -72,10 +82,16 @@ impl Worker {
     ) -> Result<(Self, Reply<Recovered>), StorageError> {
         let (jobs, queue) = mpsc::channel();
         let (reads, read_queue) = mpsc::channel::<(Reader, Read)>();
+        let (snapshots, snapshot_queue) = mpsc::sync_channel::<SnapshotJob>(1);
         let (answer, reply) = oneshot::channel();
         let opened = Arc::new(OnceLock::new());
-        let mut worker =
-            Self { jobs: Some(jobs), reads: Some(reads), opened: Arc::clone(&opened), threads: Vec::new() };
+        let mut worker = Self {
+            jobs: Some(jobs),
+            reads: Some(reads),
+            snapshots: Some(snapshots),
+            opened: Arc::clone(&opened),
+            threads: Vec::new(),
+        };
         let (dir, settings) = (settings.dir.clone(), settings.clone());
         let write = move || Writing { queue, opened, preparing: None }.run(&settings, owner, start, answer);
         worker.threads.push(spawn("synod-write", &dir, write)?);
@@ -93,6 +109,8 @@ impl Worker {
             }
         };
         worker.threads.push(spawn("synod-read", &dir, read)?);
+        let keep = move || snapshot_queue.into_iter().for_each(|job| job());
+        worker.threads.push(spawn("synod-snapshot", &dir, keep)?);
         Ok((worker, Reply::Later(reply)))
     }
 
@@ -128,6 +146,28 @@ impl Worker {
         self.opened.get().map_or(0, |opened| opened.reader.log_bytes())
     }
 
+    /// Does `work` beside the journal. Once sent it is done, whether or not somebody waits for it.
+    pub(super) fn on_snapshots<T: Send + 'static>(
+        &self,
+        turn: Turn,
+        work: impl FnOnce(&mut Snapshots) -> Result<T, StorageError> + Send + 'static,
+    ) -> Reply<T> {
+        let (answer, reply) = oneshot::channel();
+        let Some((opened, jobs)) = self.opened.get().zip(self.snapshots.as_ref()) else {
+            return Reply::Ready(Err(StorageError::NotOpen));
+        };
+        let snapshots = Arc::clone(&opened.snapshots);
+        let job = move || {
+            let done = work(&mut snapshots.lock().unwrap_or_else(PoisonError::into_inner));
+            drop(turn);
+            let _ = answer.send(done);
+        };
+        match jobs.send(Box::new(job)) {
+            Ok(()) => Reply::Later(reply),
+            Err(_) => Reply::Ready(Err(StorageError::NotOpen)),
+        }
+    }
+
     /// Ends the threads; the answer comes when the journal is sealed and the directory unlocked.
     pub(super) fn close(self) -> Reply<()> {
         self.ask(Job::Close)
@@ -157,6 +197,7 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.jobs = None;
         self.reads = None;
+        self.snapshots = None;
         for thread in self.threads.drain(..) {
             // A thread that panicked has nothing more to say.
             let _ = thread.join();
@@ -185,7 +226,8 @@ impl Writing {
     fn run(mut self, settings: &Settings, owner: Owner, start: Start, answer: Answer<Recovered>) {
         let mut place = match Place::open(settings, owner, start) {
             Ok((place, recovered)) => {
-                let opened = Opened { reader: place.reader(), damage: place.damage().to_vec() };
+                let (reader, snapshots) = (place.reader(), place.snapshots());
+                let opened = Opened { reader, damage: place.damage().to_vec(), snapshots };
                 // Set once, here.
                 let _ = self.opened.set(opened);
                 // Whoever asked may have gone away: the place is open all the same.

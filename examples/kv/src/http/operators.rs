@@ -66,6 +66,6 @@ pub(super) async fn transfer(
 
 /// Takes a snapshot on this node, and cuts its log below.
 pub(super) async fn snapshot(service: web::Data<Service>) -> Result<HttpResponse, HttpError> {
-    let slot = service.handle.snapshot().await?.get();
+    let slot = service.handle.snapshot().await?.through.get();
     Ok(HttpResponse::Ok().json(SnapshotBody { slot }))
 }
