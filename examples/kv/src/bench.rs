@@ -1,7 +1,7 @@
 //! A closed loop: clients that put, each waiting for its answer before it puts again.
 
 use crate::cli::say;
-use crate::client::{Client, ClientError};
+use crate::client::{Client, ClientError, WriteOptions};
 use crate::cluster::{self, Cluster, within};
 use crate::failure::Failure;
 use bytes::Bytes;
@@ -58,7 +58,7 @@ pub(crate) async fn bench(options: Options) -> Result<(), Failure> {
         return measure(&options, &client, &options.http).await;
     }
     let directory = cluster::temporary()?;
-    let mut cluster = Cluster::start(directory.path(), options.nodes.into(), client.clone())?;
+    let mut cluster = Cluster::start(directory.path(), options.nodes.into(), 0, client.clone())?;
     within("the start of the nodes", cluster.ready()).await?;
     let measured = measure(&options, &client, &cluster.addresses()).await;
     cluster.stop().await;
@@ -111,7 +111,10 @@ async fn put_until(end: Instant, client: &Client, node: &str, number: u16, value
         if sent >= end {
             break;
         }
-        match client.put(node, &format!("bench/{number}/{turn}"), value.clone(), None, false).await {
+        match client
+            .put(node, &format!("bench/{number}/{turn}"), value.clone(), &WriteOptions::default())
+            .await
+        {
             Ok(_) => outcome.latencies.push(sent.elapsed()),
             Err(error) => {
                 outcome.errors += 1;

@@ -1,17 +1,19 @@
 //! The command line.
 
-use crate::client::{Client, ClientError};
+use crate::client::{Answer, Client, ClientError, WriteOptions};
 use crate::failure::{Failure, told};
 use crate::http::members::is_address;
 use crate::operator::{MemberCommand, Operator};
-use crate::{bench, demo, serve};
+use crate::retry::Patient;
+use crate::{bench, demo, force, lock, serve};
+use bytes::Bytes;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use hyper::StatusCode;
 use std::fmt::Display;
 use std::io::{Read, Write};
 use std::str::FromStr;
-use synod::NodeId;
+use synod::{Member, MemberKind, NodeId};
 
 /// A replicated key-value store over HTTP.
 #[derive(Debug, Parser)]
@@ -25,6 +27,8 @@ pub(crate) struct Cli {
 enum Command {
     /// Run a node.
     Serve(serve::Options),
+    /// Run a node in the place of one that is lost with its disk.
+    Recover(serve::RecoverOptions),
     /// Store a value; prints its version.
     Put {
         key: String,
@@ -37,7 +41,9 @@ enum Command {
         #[arg(long)]
         if_absent: bool,
         #[command(flatten)]
-        at: At,
+        fence: Fence,
+        #[command(flatten)]
+        nodes: Nodes,
     },
     /// Print a value.
     Get {
@@ -46,7 +52,7 @@ enum Command {
         #[arg(long)]
         stale: bool,
         #[command(flatten)]
-        at: At,
+        nodes: Nodes,
     },
     /// Forget a key.
     Delete {
@@ -55,7 +61,9 @@ enum Command {
         #[arg(long, value_name = "VERSION")]
         if_match: Option<String>,
         #[command(flatten)]
-        at: At,
+        fence: Fence,
+        #[command(flatten)]
+        nodes: Nodes,
     },
     /// Print keys, versions and values as JSON.
     List {
@@ -65,8 +73,10 @@ enum Command {
         #[arg(long, default_value_t = 100)]
         limit: usize,
         #[command(flatten)]
-        at: At,
+        nodes: Nodes,
     },
+    /// Run a program under a lock.
+    Lock(lock::Options),
     /// Print what a node knows of itself as JSON.
     Status {
         #[command(flatten)]
@@ -87,37 +97,68 @@ enum Command {
         #[command(flatten)]
         operator: Operator,
     },
+    /// Leave a node alone with what it has, when the others are lost for ever; says what may be lost.
+    Force(force::Options),
     /// Measure: clients that put, each waiting for its answer before it goes on.
     Bench(bench::Options),
     /// Start a cluster, load a table, kill the leader, and count what was lost.
     Demo(demo::Options),
 }
 
-/// Where the service is.
+/// The node that a call is for.
 #[derive(Debug, Args)]
 pub(crate) struct At {
-    /// The HTTP address of any node.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8001")]
-    pub(crate) http: String,
+    /// The node's HTTP address.
+    #[arg(long = "http", value_name = "HOST:PORT", default_value = "127.0.0.1:8001")]
+    pub(crate) node: String,
 }
 
-/// A node's id and where the others reach it: `ID=HOST:PORT`.
-#[derive(Clone, Debug)]
+/// Where the service is.
+#[derive(Debug, Args)]
+pub(crate) struct Nodes {
+    /// The HTTP address of any node; of several, the next is asked where one does not answer.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8001", value_delimiter = ',')]
+    http: Vec<String>,
+}
+
+impl Nodes {
+    /// A client that asks them until one answers.
+    pub(crate) fn patient(self) -> Patient {
+        Patient { client: Client::default(), nodes: self.http }
+    }
+}
+
+/// Under which acquisition of a lock a write is made.
+#[derive(Debug, Args)]
+struct Fence {
+    /// Only while the lock that came with this token is held still; `kv lock` sets it for what it runs.
+    #[arg(long = "fence", value_name = "TOKEN", env = lock::TOKEN_VARIABLE)]
+    token: Option<u64>,
+}
+
+/// A node's id, where the others reach it, and whether it is a witness: `ID=HOST:PORT` or `ID=HOST:PORT,witness`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Peer {
     pub(crate) id: NodeId,
-    pub(crate) address: String,
+    pub(crate) member: Member,
 }
 
 impl FromStr for Peer {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const FORM: &str = "a peer is ID=HOST:PORT, as in 1=127.0.0.1:7001";
-        let (id, address) = text.split_once('=').ok_or(FORM)?;
+        const FORM: &str = "a peer is ID=HOST:PORT or ID=HOST:PORT,witness, as in 1=127.0.0.1:7001";
+        let (id, rest) = text.split_once('=').ok_or(FORM)?;
+        let (address, kind) = match rest.split_once(',') {
+            None => (rest, MemberKind::Voter),
+            Some((address, "witness")) => (address, MemberKind::Witness),
+            Some(_) => return Err(FORM),
+        };
         if !is_address(address) {
             return Err(FORM);
         }
-        Ok(Self { id: NodeId::new(id.parse().map_err(|_| FORM)?), address: address.into() })
+        let id = NodeId::new(id.parse().map_err(|_| FORM)?);
+        Ok(Self { id, member: Member { kind, address: address.into() } })
     }
 }
 
@@ -142,29 +183,39 @@ impl Cli {
         let client = Client::default();
         match self.command {
             Command::Serve(options) => return serve::serve(options).await,
+            Command::Recover(options) => return serve::recover(options).await,
             Command::Bench(options) => return bench::bench(options).await,
             Command::Demo(options) => return demo::demo(options).await,
-            Command::Put { key, value, if_match, if_absent, at } => {
-                let value = value.map_or_else(standard_input, |value| Ok(value.into_bytes()))?;
-                let if_match = if_match.map(|version| format!("\"{version}\""));
-                let answer = client.put(&at.http, &key, value.into(), if_match.as_deref(), if_absent).await?;
-                say(answer.version.unwrap_or_default());
+            Command::Put { key, value, if_match, if_absent, fence, nodes } => {
+                let value = Bytes::from(value.map_or_else(standard_input, |value| Ok(value.into_bytes()))?);
+                let options = WriteOptions { if_match, if_absent, fence: fence.token, idempotency_key: None };
+                let answer = write(nodes.patient(), options, async |client, node, options| {
+                    client.put(node, &key, value.clone(), options).await
+                });
+                say(answer.await?.version.unwrap_or_default());
             }
-            Command::Get { key, stale, at } => {
-                let answer = client.get(&at.http, &key, stale).await?;
+            Command::Get { key, stale, nodes } => {
+                let get = async |client: &Client, node: &str| client.get(node, &key, stale).await;
+                let answer = nodes.patient().call(get).await?;
                 // Bytes as they are: a value need not be text. A reader that went away needs none.
                 let _ = std::io::stdout().write_all(&answer.body);
             }
-            Command::Delete { key, if_match, at } => {
-                let if_match = if_match.map(|version| format!("\"{version}\""));
-                client.delete(&at.http, &key, if_match.as_deref()).await?;
+            Command::Delete { key, if_match, fence, nodes } => {
+                let options = WriteOptions { if_match, fence: fence.token, ..WriteOptions::default() };
+                let delete = async |client: &Client, node: &str, options: &WriteOptions| {
+                    client.delete(node, &key, options).await
+                };
+                write(nodes.patient(), options, delete).await?;
             }
-            Command::List { prefix, limit, at } => {
-                let answer = client.list(&at.http, &prefix, limit).await?;
+            Command::List { prefix, limit, nodes } => {
+                let list = async |client: &Client, node: &str| client.list(node, &prefix, None, limit).await;
+                let answer = nodes.patient().call(list).await?;
                 say(String::from_utf8_lossy(&answer.body));
             }
+            Command::Force(options) => force::force(&options)?,
+            Command::Lock(options) => lock::lock(options).await?,
             Command::Status { at } => {
-                let answer = client.status(&at.http).await?;
+                let answer = client.status(&at.node).await?;
                 say(serde_json::to_string_pretty(&answer).map_err(|error| Failure::Failed(told(&error)))?);
             }
             Command::Member(command) => command.run(&client).await?,
@@ -173,6 +224,16 @@ impl Cli {
         }
         Ok(())
     }
+}
+
+/// Makes a write until a node answers; whichever of the tries is applied, it is the only one.
+async fn write(
+    patient: Patient,
+    mut options: WriteOptions,
+    write: impl AsyncFn(&Client, &str, &WriteOptions) -> Result<Answer, ClientError>,
+) -> Result<Answer, ClientError> {
+    options.idempotency_key = Some(patient.open_session().await?.next_key());
+    patient.call(async |client, node| write(client, node, &options).await).await
 }
 
 /// Prints a line. A reader that went away needs none.
@@ -193,7 +254,11 @@ impl From<ClientError> for Failure {
         match error {
             // Absent, changed or taken meanwhile: an answer like any other, and none that calls for another request.
             ClientError::Refused {
-                status: StatusCode::NOT_FOUND | StatusCode::PRECONDITION_FAILED | StatusCode::CONFLICT,
+                status:
+                    StatusCode::NOT_FOUND
+                    | StatusCode::PRECONDITION_FAILED
+                    | StatusCode::CONFLICT
+                    | StatusCode::GONE,
                 ..
             } => Self::Failed(text),
             ClientError::Refused { status, .. } if status.is_client_error() => Self::Refused(text),

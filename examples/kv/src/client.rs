@@ -1,7 +1,10 @@
 //! The client: calls a node over connections that it keeps open.
 
+use crate::http::headers::{FENCING_TOKEN, IDEMPOTENCY_KEY};
+use crate::http::locks::{AcquireBody, HolderBody, TokenBody};
 use crate::http::members::{ChangeBody, MembersBody};
 use crate::http::operators::{LeaderBody, SnapshotBody, TransferBody};
+use crate::http::sessions::SessionBody;
 use crate::http::status::StatusBody;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -9,7 +12,7 @@ use hyper::header::{ETAG, HeaderName, IF_MATCH, IF_NONE_MATCH};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
@@ -28,6 +31,33 @@ pub(crate) struct Client {
     connections: hyper_util::client::legacy::Client<HttpConnector, Full<Bytes>>,
 }
 
+/// What a write says beside its key and value.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WriteOptions {
+    /// Only if this is the present version.
+    pub(crate) if_match: Option<String>,
+    /// Only if there is no such key.
+    pub(crate) if_absent: bool,
+    /// Only while the acquisition of this token holds its lock.
+    pub(crate) fence: Option<u64>,
+    /// What makes a repeat harmless.
+    pub(crate) idempotency_key: Option<String>,
+}
+
+impl WriteOptions {
+    fn headers(&self) -> Headers {
+        let pairs = [
+            (IF_MATCH, self.if_match.as_ref().map(|version| format!("\"{version}\""))),
+            (IF_NONE_MATCH, self.if_absent.then(|| "*".to_owned())),
+            (HeaderName::from_static(FENCING_TOKEN), self.fence.map(|token| token.to_string())),
+            (HeaderName::from_static(IDEMPOTENCY_KEY), self.idempotency_key.clone()),
+        ];
+        pairs.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+}
+
+type Headers = Vec<(HeaderName, String)>;
+
 /// A node's answer to a call that went well.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -39,15 +69,18 @@ pub(crate) struct Answer {
 /// Why a call did not go well.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
-    /// The node did not do it, and said why.
+    /// The node did not do it, and said why: `error` is the word for programs, if it is one of ours.
     #[error("{node} answers {status}: {message}")]
-    Refused { node: String, status: StatusCode, message: String },
+    Refused { node: String, status: StatusCode, error: String, message: String },
     /// There is no such address.
     #[error("http://{node} is no address")]
     Address { node: String, source: hyper::http::Error },
     /// The node cannot be reached, or is gone.
     #[error("{node} does not answer")]
     Connection { node: String, source: Box<dyn std::error::Error + Send + Sync> },
+    /// No node was named.
+    #[error("no address of a node is given")]
+    Nowhere,
     /// The node took too long.
     #[error("{node} does not answer within {deadline:?}")]
     Deadline { node: String, deadline: Duration },
@@ -61,11 +94,17 @@ impl ClientError {
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Refused { status, .. } => {
-                status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS
+                status.is_server_error()
+                    || [StatusCode::TOO_MANY_REQUESTS, StatusCode::MISDIRECTED_REQUEST].contains(status)
             }
             Self::Connection { .. } | Self::Deadline { .. } => true,
-            Self::Address { .. } | Self::Answer { .. } => false,
+            Self::Nowhere | Self::Address { .. } | Self::Answer { .. } => false,
         }
+    }
+
+    /// Whether a node refused with this word.
+    pub(crate) fn is(&self, word: &str) -> bool {
+        matches!(self, Self::Refused { error, .. } if error == word)
     }
 }
 
@@ -86,17 +125,15 @@ impl Client {
         node: &str,
         key: &str,
         value: Bytes,
-        if_match: Option<&str>,
-        if_absent: bool,
+        options: &WriteOptions,
     ) -> Result<Answer, ClientError> {
-        let conditions = [(IF_MATCH, if_match), (IF_NONE_MATCH, if_absent.then_some("*"))];
-        self.send(Method::PUT, node, &entry(key), conditions, value).await
+        self.send(Method::PUT, node, &entry(key), options.headers(), value).await
     }
 
     /// The value under `key`; a `stale` one is what `node` has applied.
     pub(crate) async fn get(&self, node: &str, key: &str, stale: bool) -> Result<Answer, ClientError> {
         let path = format!("{}{}", entry(key), if stale { "?stale=true" } else { "" });
-        self.send(Method::GET, node, &path, [], Bytes::new()).await
+        self.ask(node, &path).await
     }
 
     /// Forgets `key`.
@@ -104,26 +141,68 @@ impl Client {
         &self,
         node: &str,
         key: &str,
-        if_match: Option<&str>,
+        options: &WriteOptions,
     ) -> Result<Answer, ClientError> {
-        self.send(Method::DELETE, node, &entry(key), [(IF_MATCH, if_match)], Bytes::new()).await
+        self.send(Method::DELETE, node, &entry(key), options.headers(), Bytes::new()).await
     }
 
-    /// Up to `limit` entries whose keys begin with `prefix`, as JSON.
-    pub(crate) async fn list(&self, node: &str, prefix: &str, limit: usize) -> Result<Answer, ClientError> {
-        let path = format!("/kv?prefix={}&limit={limit}", utf8_percent_encode(prefix, RESERVED));
-        self.send(Method::GET, node, &path, [], Bytes::new()).await
+    /// Up to `limit` entries whose keys begin with `prefix`, from `after` on, as JSON.
+    pub(crate) async fn list(
+        &self,
+        node: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Answer, ClientError> {
+        let after = after.map(|after| format!("&after={}", encoded(after))).unwrap_or_default();
+        self.ask(node, &format!("/kv?prefix={}&limit={limit}{after}", encoded(prefix))).await
+    }
+
+    /// Opens a session; gives its id.
+    pub(crate) async fn open_session(&self, node: &str) -> Result<String, ClientError> {
+        let answer = self.send(Method::POST, node, "/sessions", Vec::new(), Bytes::new()).await?;
+        Ok(read::<SessionBody>(node, &answer)?.session)
+    }
+
+    /// Takes a lock that nobody holds; gives the fencing token.
+    pub(crate) async fn acquire(
+        &self,
+        node: &str,
+        name: &str,
+        wish: &AcquireBody,
+    ) -> Result<u64, ClientError> {
+        let body = serde_json::json!(wish).to_string();
+        let answer = self.send(Method::POST, node, &lock(name), Vec::new(), body.into()).await?;
+        Ok(read::<TokenBody>(node, &answer)?.token)
+    }
+
+    /// Who holds a lock, as `node` has applied.
+    pub(crate) async fn holder(&self, node: &str, name: &str) -> Result<HolderBody, ClientError> {
+        let answer = self.ask(node, &format!("{}?stale=true", lock(name))).await?;
+        read(node, &answer)
+    }
+
+    /// Says that the holder of a lock is alive.
+    pub(crate) async fn renew(&self, node: &str, name: &str, token: u64) -> Result<Answer, ClientError> {
+        let options = WriteOptions { fence: Some(token), ..WriteOptions::default() };
+        self.send(Method::PUT, node, &lock(name), options.headers(), Bytes::new()).await
+    }
+
+    /// Frees a lock.
+    pub(crate) async fn release(&self, node: &str, name: &str, token: u64) -> Result<Answer, ClientError> {
+        let options = WriteOptions { fence: Some(token), ..WriteOptions::default() };
+        self.send(Method::DELETE, node, &lock(name), options.headers(), Bytes::new()).await
     }
 
     /// What `node` knows of itself.
     pub(crate) async fn status(&self, node: &str) -> Result<StatusBody, ClientError> {
-        let answer = self.send(Method::GET, node, "/status", [], Bytes::new()).await?;
+        let answer = self.ask(node, "/status").await?;
         read(node, &answer)
     }
 
     /// The members as `node` knows them.
     pub(crate) async fn members(&self, node: &str) -> Result<MembersBody, ClientError> {
-        let answer = self.send(Method::GET, node, "/members", [], Bytes::new()).await?;
+        let answer = self.ask(node, "/members").await?;
         read(node, &answer)
     }
 
@@ -149,41 +228,42 @@ impl Client {
         body: &impl Serialize,
     ) -> Result<T, ClientError> {
         let body = serde_json::json!(body).to_string();
-        let answer = self.send_within(OPERATOR_DEADLINE, Method::POST, node, path, [], body.into()).await?;
+        let answer =
+            self.send_within(OPERATOR_DEADLINE, Method::POST, node, path, Vec::new(), body.into()).await?;
         read(node, &answer)
     }
 
     /// Goes well while `node` can serve.
     pub(crate) async fn health(&self, node: &str) -> Result<Answer, ClientError> {
-        self.send(Method::GET, node, "/health", [], Bytes::new()).await
+        self.ask(node, "/health").await
     }
 
-    async fn send<const N: usize>(
+    async fn ask(&self, node: &str, path: &str) -> Result<Answer, ClientError> {
+        self.send(Method::GET, node, path, Vec::new(), Bytes::new()).await
+    }
+
+    async fn send(
         &self,
         method: Method,
         node: &str,
         path: &str,
-        headers: [(HeaderName, Option<&str>); N],
+        headers: Headers,
         body: Bytes,
     ) -> Result<Answer, ClientError> {
         self.send_within(DEADLINE, method, node, path, headers, body).await
     }
 
-    async fn send_within<const N: usize>(
+    async fn send_within(
         &self,
         deadline: Duration,
         method: Method,
         node: &str,
         path: &str,
-        headers: [(HeaderName, Option<&str>); N],
+        headers: Headers,
         body: Bytes,
     ) -> Result<Answer, ClientError> {
-        let mut request = Request::builder().method(method).uri(format!("http://{node}{path}"));
-        for (name, value) in headers {
-            if let Some(value) = value {
-                request = request.header(name, value);
-            }
-        }
+        let request = Request::builder().method(method).uri(format!("http://{node}{path}"));
+        let request = headers.into_iter().fold(request, |request, (name, value)| request.header(name, value));
         let request = request
             .body(Full::new(body))
             .map_err(|source| ClientError::Address { node: node.into(), source })?;
@@ -198,11 +278,8 @@ impl Client {
             self.connections.request(request).await.map_err(|error| gone(error.into()))?.into_parts();
         let body = body.collect().await.map_err(|error| gone(error.into()))?.to_bytes();
         if !head.status.is_success() {
-            return Err(ClientError::Refused {
-                node: node.into(),
-                status: head.status,
-                message: message(&body),
-            });
+            let ErrorBody { error, message } = refusal(&body);
+            return Err(ClientError::Refused { node: node.into(), status: head.status, error, message });
         }
         let version =
             head.headers.get(ETAG).and_then(|tag| tag.to_str().ok()).map(|tag| tag.trim_matches('"').into());
@@ -215,15 +292,27 @@ fn read<T: DeserializeOwned>(node: &str, answer: &Answer) -> Result<T, ClientErr
 }
 
 fn entry(key: &str) -> String {
-    format!("/kv/{}", utf8_percent_encode(key, RESERVED))
+    format!("/kv/{}", encoded(key))
+}
+
+fn lock(name: &str) -> String {
+    format!("/locks/{}", encoded(name))
+}
+
+fn encoded(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, RESERVED)
+}
+
+#[derive(serde::Deserialize)]
+struct ErrorBody {
+    error: String,
+    message: String,
 }
 
 /// What the node says in its error, or whatever another server said.
-fn message(body: &[u8]) -> String {
-    #[derive(serde::Deserialize)]
-    struct Body {
-        message: String,
-    }
-    serde_json::from_slice(body)
-        .map_or_else(|_| String::from_utf8_lossy(body).into_owned(), |body: Body| body.message)
+fn refusal(body: &[u8]) -> ErrorBody {
+    serde_json::from_slice(body).unwrap_or_else(|_| ErrorBody {
+        error: String::new(),
+        message: String::from_utf8_lossy(body).into_owned(),
+    })
 }

@@ -3,6 +3,7 @@
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::http::status::StatusBody;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -17,96 +18,162 @@ pub(crate) const HANG: Duration = Duration::from_secs(60);
 /// How often a state that is waited for is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// The nodes; dropping them ends their processes.
+/// The nodes by their ids; dropping them ends their processes.
 pub(crate) struct Cluster {
-    nodes: Vec<LocalNode>,
+    nodes: BTreeMap<u64, LocalNode>,
+    /// Of nodes to come: two each.
+    addresses: std::vec::IntoIter<SocketAddr>,
+    directory: PathBuf,
     client: Client,
 }
 
 struct LocalNode {
-    id: usize,
     listen: SocketAddr,
     http: String,
     directory: PathBuf,
+    /// What it is told to do if its directory is empty.
+    origin: Vec<String>,
     /// None while it is down.
     process: Option<Child>,
 }
 
 impl Cluster {
-    /// Starts `size` nodes with their directories in `directory`. Nodes that it holds already go on where they were.
-    pub(crate) fn start(directory: &Path, size: usize, client: Client) -> Result<Self, Failure> {
-        let addresses = free_addresses(2 * size).map_err(|error| failed("find free ports", &error))?;
-        let nodes = (1..).zip(addresses.chunks(2)).map(|(id, addresses)| LocalNode {
-            id,
-            listen: addresses[0],
-            http: addresses[1].to_string(),
-            directory: directory.join(format!("node-{id}")),
-            process: None,
-        });
-        let mut cluster = Self { nodes: nodes.collect(), client };
-        for node in 0..size {
-            cluster.spawn(node)?;
+    /// Starts `size` nodes with their directories in `directory`. Nodes that it holds already go on where they were. There is
+    /// room for `more` nodes to join later.
+    pub(crate) fn start(directory: &Path, size: usize, more: usize, client: Client) -> Result<Self, Failure> {
+        let addresses =
+            free_addresses(2 * (size + more)).map_err(|error| failed("find free ports", &error))?;
+        let addresses = addresses.into_iter();
+        let mut cluster = Self { nodes: BTreeMap::new(), addresses, directory: directory.into(), client };
+        let ids: Vec<_> = (0..size).map(|_| cluster.node()).collect::<Result<_, _>>()?;
+        let peers = cluster.peers();
+        for id in ids {
+            cluster.entry(id)?.origin = [vec!["serve".into(), "--bootstrap".into()], peers.clone()].concat();
+            cluster.spawn(id)?;
         }
         Ok(cluster)
     }
 
+    /// Starts one more node, which joins the others as `how` says.
+    pub(crate) fn join(&mut self, how: &[&str]) -> Result<u64, Failure> {
+        let id = self.node()?;
+        let how = how.iter().map(|word| (*word).to_owned()).collect();
+        self.entry(id)?.origin = [how, self.peers()].concat();
+        self.spawn(id)?;
+        Ok(id)
+    }
+
+    /// A node that was not here before; it does not run yet.
+    fn node(&mut self) -> Result<u64, Failure> {
+        let id = self.nodes.last_key_value().map_or(1, |(last, _)| last + 1);
+        let (Some(listen), Some(http)) = (self.addresses.next(), self.addresses.next()) else {
+            return Err(Failure::Failed("there is no port left for another node".into()));
+        };
+        let directory = self.directory.join(format!("node-{id}"));
+        let node = LocalNode { listen, http: http.to_string(), directory, origin: Vec::new(), process: None };
+        self.nodes.insert(id, node);
+        Ok(id)
+    }
+
+    fn peers(&self) -> Vec<String> {
+        self.nodes.iter().map(|(id, node)| format!("--peer={id}={}", node.listen)).collect()
+    }
+
+    fn entry(&mut self, node: u64) -> Result<&mut LocalNode, Failure> {
+        self.nodes.get_mut(&node).ok_or_else(|| Failure::Failed(format!("there is no node {node}")))
+    }
+
     /// Starts the process of `node`, new or again: the same command, whatever its directory holds.
-    pub(crate) fn spawn(&mut self, node: usize) -> Result<(), Failure> {
-        let peers: Vec<_> =
-            self.nodes.iter().map(|node| format!("--peer={}={}", node.id, node.listen)).collect();
-        let LocalNode { id, listen, http, directory, process } = &mut self.nodes[node];
+    pub(crate) fn spawn(&mut self, node: u64) -> Result<(), Failure> {
+        let LocalNode { listen, http, directory, origin, process } = self.entry(node)?;
         let spawned = fs::create_dir_all(&*directory)
             .and_then(|()| Ok((std::env::current_exe()?, File::create(log_file(directory))?)))
             .and_then(|(program, log)| {
                 Command::new(program)
-                    .args(["serve", "--cluster=local", "--bootstrap", &format!("--id={id}")])
+                    .args(origin)
+                    .args(["--cluster=local", &format!("--id={node}")])
                     .args([format!("--listen={listen}"), format!("--http={http}")])
                     .arg("--data")
                     .arg(directory.join("data"))
-                    .args(peers)
                     .stdin(Stdio::null())
                     .stdout(Stdio::null())
                     .stderr(log)
                     .kill_on_drop(true)
                     .spawn()
             });
-        *process = Some(spawned.map_err(|error| failed(&format!("start node {id}"), &error))?);
+        *process = Some(spawned.map_err(|error| failed(&format!("start node {node}"), &error))?);
         Ok(())
     }
 
     /// Ends the process of `node` with SIGKILL: it has no time for a last word. Gives the time of the signal.
-    pub(crate) async fn kill(&mut self, node: usize) -> Result<Instant, Failure> {
-        let LocalNode { id, process, .. } = &mut self.nodes[node];
-        let mut killed =
-            process.take().ok_or_else(|| Failure::Failed(format!("node {id} is down already")))?;
+    pub(crate) async fn kill(&mut self, node: u64) -> Result<Instant, Failure> {
+        let mut killed = self.running(node)?;
         killed.start_kill().map_err(|error| failed("kill a node", &error))?;
         let at = Instant::now();
         killed.wait().await.map_err(|error| failed("wait for a killed node", &error))?;
         Ok(at)
     }
 
+    /// Ends the process of `node` as a service manager does, with SIGTERM.
+    pub(crate) async fn terminate(&mut self, node: u64) -> Result<(), Failure> {
+        let mut process = self.running(node)?;
+        let id = process.id().map(|id| id.to_string()).unwrap_or_default();
+        let told = Command::new("kill").arg(id).status().await;
+        if !told.is_ok_and(|status| status.success()) {
+            process.start_kill().map_err(|error| failed("end a node", &error))?;
+        }
+        process.wait().await.map_err(|error| failed("wait for a node", &error))?;
+        Ok(())
+    }
+
+    fn running(&mut self, node: u64) -> Result<Child, Failure> {
+        let process = self.entry(node)?.process.take();
+        process.ok_or_else(|| Failure::Failed(format!("node {node} is down already")))
+    }
+
+    /// Forgets `node`, with all that it has kept. If it runs still, it is waited for: it has to end by itself.
+    pub(crate) async fn forget(&mut self, node: u64) -> Result<(), Failure> {
+        if let Ok(mut process) = self.running(node) {
+            process.wait().await.map_err(|error| failed("wait for a node", &error))?;
+        }
+        let wiped = fs::remove_dir_all(&self.entry(node)?.directory);
+        wiped.map_err(|error| failed("remove the directory of a node", &error))?;
+        self.nodes.remove(&node);
+        Ok(())
+    }
+
     /// Ends all processes and waits until they are gone.
     pub(crate) async fn stop(mut self) {
-        for process in self.nodes.iter_mut().filter_map(|node| node.process.as_mut()) {
+        for process in self.nodes.values_mut().filter_map(|node| node.process.as_mut()) {
             // It may have ended by itself.
             let _ = process.kill().await;
         }
     }
 
-    /// The HTTP addresses of all nodes.
-    pub(crate) fn addresses(&self) -> Vec<String> {
-        self.nodes.iter().map(|node| node.http.clone()).collect()
+    /// The ids of all nodes.
+    pub(crate) fn ids(&self) -> Vec<u64> {
+        self.nodes.keys().copied().collect()
     }
 
-    /// The id of `node`.
-    pub(crate) fn id(&self, node: usize) -> usize {
-        self.nodes[node].id
+    /// The HTTP addresses of all nodes.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        self.nodes.values().map(|node| node.http.clone()).collect()
+    }
+
+    /// The HTTP address of `node`.
+    pub(crate) fn http(&self, node: u64) -> &str {
+        self.nodes.get(&node).map_or("", |node| &node.http)
+    }
+
+    /// Where the other nodes reach `node`.
+    pub(crate) fn listen(&self, node: u64) -> String {
+        self.nodes.get(&node).map(|node| node.listen.to_string()).unwrap_or_default()
     }
 
     /// Waits until every node knows a leader.
     pub(crate) async fn ready(&mut self) -> Result<(), Failure> {
-        for node in 0..self.nodes.len() {
-            while self.client.health(&self.nodes[node].http).await.is_err() {
+        for node in self.ids() {
+            while self.client.health(self.http(node)).await.is_err() {
                 self.look_after()?;
                 sleep(LOOK_AGAIN).await;
             }
@@ -115,24 +182,26 @@ impl Cluster {
     }
 
     /// Waits until a node leads, and says which.
-    pub(crate) async fn leader(&mut self) -> Result<usize, Failure> {
+    pub(crate) async fn leader(&mut self) -> Result<u64, Failure> {
         loop {
             let statuses = self.statuses().await?;
-            let leads =
-                |status: &Option<StatusBody>| status.as_ref().is_some_and(|status| status.role == "leader");
-            if let Some(leader) = statuses.iter().position(leads) {
-                return Ok(leader);
+            if let Some(leader) = statuses.into_iter().flatten().find(|status| status.role == "leader") {
+                return Ok(leader.id);
             }
             sleep(LOOK_AGAIN).await;
         }
     }
 
-    /// Waits until `node` has applied all that the leader has.
-    pub(crate) async fn caught_up(&mut self, node: usize) -> Result<(), Failure> {
+    /// Waits until `node` has applied all that the leader has by now.
+    pub(crate) async fn caught_up(&mut self, node: u64) -> Result<(), Failure> {
+        let mut mark = None;
         loop {
-            let leader = self.leader().await?;
-            if let [Some(behind), Some(ahead)] = [self.status(node).await, self.status(leader).await]
-                && behind.applied >= ahead.applied
+            if mark.is_none() {
+                let leader = self.leader().await?;
+                mark = self.status(leader).await.map(|ahead| ahead.applied);
+            }
+            if let (Some(mark), Some(behind)) = (mark, self.status(node).await)
+                && behind.applied >= mark
             {
                 return Ok(());
             }
@@ -148,7 +217,7 @@ impl Cluster {
             if let Some(statuses) = statuses
                 && statuses.windows(2).all(|pair| pair[0].applied == pair[1].applied)
             {
-                return Ok(statuses.into_iter().map(|status| status.digest).collect());
+                return Ok(statuses.into_iter().filter_map(|status| status.digest).collect());
             }
             sleep(LOOK_AGAIN).await;
         }
@@ -157,19 +226,19 @@ impl Cluster {
     async fn statuses(&mut self) -> Result<Vec<Option<StatusBody>>, Failure> {
         self.look_after()?;
         let mut statuses = Vec::new();
-        for node in 0..self.nodes.len() {
+        for node in self.ids() {
             statuses.push(self.status(node).await);
         }
         Ok(statuses)
     }
 
-    async fn status(&self, node: usize) -> Option<StatusBody> {
-        self.client.status(&self.nodes[node].http).await.ok()
+    async fn status(&self, node: u64) -> Option<StatusBody> {
+        self.client.status(self.http(node)).await.ok()
     }
 
     /// A node that ended although nobody killed it would be waited for in vain.
     fn look_after(&mut self) -> Result<(), Failure> {
-        for LocalNode { id, directory, process, .. } in &mut self.nodes {
+        for (id, LocalNode { directory, process, .. }) in &mut self.nodes {
             if let Some(Ok(Some(status))) = process.as_mut().map(Child::try_wait) {
                 let log = fs::read_to_string(log_file(directory)).unwrap_or_default();
                 let last = log.lines().last().unwrap_or_default();

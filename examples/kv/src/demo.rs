@@ -1,7 +1,12 @@
 //! The demo: a cluster of processes loses its leader in the middle of a load, and nothing else.
+//!
+//! `long.rs` tells the longer story of a cluster's life, `load.rs` writes meanwhile.
+
+mod load;
+mod long;
 
 use crate::cli::say;
-use crate::client::{Client, ClientError};
+use crate::client::{Client, ClientError, WriteOptions};
 use crate::cluster::{self, Cluster, HANG, hangs, within};
 use crate::failure::Failure;
 use crate::serve::interrupted;
@@ -31,6 +36,9 @@ pub(crate) struct Options {
     /// Nodes to start; fewer than three cannot spare one.
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u8).range(3..=9))]
     nodes: u8,
+    /// The life of a cluster in a minute: it grows, loses nodes, cuts its log, changes its leader, shrinks and restarts.
+    #[arg(long, conflicts_with = "nodes")]
+    long: bool,
     /// Keep the nodes' directories here.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -40,9 +48,9 @@ pub(crate) struct Options {
 }
 
 /// The story in figures.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 struct Report {
-    nodes: u8,
+    nodes: usize,
     rows: usize,
     acknowledged: usize,
     /// Acknowledged, and not to be read back.
@@ -66,12 +74,12 @@ pub(crate) async fn demo(options: Options) -> Result<(), Failure> {
             temporary.path()
         }
     };
-    let report = tokio::select! {
-        report = story(&options, &table, directory) => report?,
+    let (report, json) = tokio::select! {
+        told = tell(&options, &table, directory) => told?,
         () = interrupted() => return Err(Failure::Failed("the demo was interrupted".into())),
     };
     if options.json {
-        say(serde_json::json!(report));
+        say(json);
     }
     match report {
         Report { lost: 1.., .. } => {
@@ -82,10 +90,25 @@ pub(crate) async fn demo(options: Options) -> Result<(), Failure> {
     }
 }
 
+/// The story in figures, and in JSON.
+async fn tell(
+    options: &Options,
+    table: &Table,
+    directory: &Path,
+) -> Result<(Report, serde_json::Value), Failure> {
+    if options.long {
+        let long = long::story(table, directory).await?;
+        Ok((long.report.clone(), serde_json::json!(long)))
+    } else {
+        let report = story(options, table, directory).await?;
+        Ok((report.clone(), serde_json::json!(report)))
+    }
+}
+
 async fn story(options: &Options, table: &Table, directory: &Path) -> Result<Report, Failure> {
     let nodes = options.nodes;
     let client = Client::default();
-    let mut cluster = Cluster::start(directory, nodes.into(), client.clone())?;
+    let mut cluster = Cluster::start(directory, nodes.into(), 0, client.clone())?;
     within("the start of the nodes", cluster.ready()).await?;
     say(format_args!(
         "{nodes} nodes run, each a process of its own with its own directory below {}.",
@@ -95,34 +118,29 @@ async fn story(options: &Options, table: &Table, directory: &Path) -> Result<Rep
     let bar = if options.json { ProgressBar::hidden() } else { progress_bar(table.len()) };
     let load = load(&mut cluster, &client, table, &bar).await?;
     bar.finish_and_clear();
-    let Load { acknowledged, victim, failover, writes_per_s } = load;
+    let Loaded { acknowledged, victim, failover, writes_per_s } = load;
     say(format_args!(
         "All {acknowledged} rows are acknowledged: {writes_per_s:.0} writes/s, the failover included."
     ));
 
-    let dead = cluster.id(victim);
     let restarted = Instant::now();
     cluster.spawn(victim)?;
     within("catching up", cluster.caught_up(victim)).await?;
     let caught_up = restarted.elapsed();
     say(format_args!(
-        "Node {dead} is started again on its directory; it caught up within {} ms.",
+        "Node {victim} is started again on its directory; it caught up within {} ms.",
         caught_up.as_millis()
     ));
 
     let digests = within("the comparison of digests", cluster.digests()).await?;
     let digests_equal = digests.windows(2).all(|pair| pair[0] == pair[1]);
-    say(if digests_equal {
-        format!("The {nodes} state machines are equal: their digest is {}.", digests[0])
-    } else {
-        format!("The state machines DIFFER: their digests are {}.", digests.join(", "))
-    });
+    say(compared(&digests, digests_equal));
 
     let lost = count_lost(&cluster.addresses(), &client, table).await?;
     say(format_args!("Read back: of {acknowledged} acknowledged writes, {lost} are lost."));
     cluster.stop().await;
     Ok(Report {
-        nodes,
+        nodes: nodes.into(),
         rows: table.len(),
         acknowledged,
         lost,
@@ -133,11 +151,19 @@ async fn story(options: &Options, table: &Table, directory: &Path) -> Result<Rep
     })
 }
 
+fn compared(digests: &[String], equal: bool) -> String {
+    if equal {
+        format!("The {} state machines are equal: their digest is {}.", digests.len(), digests[0])
+    } else {
+        format!("The state machines DIFFER: their digests are {}.", digests.join(", "))
+    }
+}
+
 /// How the load went.
-struct Load {
+struct Loaded {
     acknowledged: usize,
     /// The node that led at half of the load.
-    victim: usize,
+    victim: u64,
     failover: Duration,
     writes_per_s: f64,
 }
@@ -148,7 +174,7 @@ async fn load(
     client: &Client,
     table: &Table,
     bar: &ProgressBar,
-) -> Result<Load, Failure> {
+) -> Result<Loaded, Failure> {
     let nodes = cluster.addresses();
     // Even of a short table, some rows are sent only after the kill.
     let clients = CLIENTS.min(table.len() / 4).max(1);
@@ -159,7 +185,7 @@ async fn load(
     pin_mut!(writes);
 
     let mut acknowledged = 0;
-    let mut killed: Option<(usize, Instant)> = None;
+    let mut killed: Option<(u64, Instant)> = None;
     let mut failover = None;
     while let Some(sent) = timeout(HANG, writes.try_next()).await.map_err(|_| hangs("the load"))?? {
         acknowledged += 1;
@@ -171,10 +197,7 @@ async fn load(
             let leader = within("the search for the leader", cluster.leader()).await?;
             killed = Some((leader, cluster.kill(leader).await?));
             bar.suspend(|| {
-                say(format_args!(
-                    "After {acknowledged} writes, SIGKILL for node {}, the leader.",
-                    cluster.id(leader)
-                ))
+                say(format_args!("After {acknowledged} writes, SIGKILL for node {leader}, the leader."))
             });
         }
     }
@@ -184,11 +207,10 @@ async fn load(
     };
     let leader = within("the search for the leader", cluster.leader()).await?;
     say(format_args!(
-        "The first write sent after that was acknowledged {} ms later; node {} leads now.",
+        "The first write sent after that was acknowledged {} ms later; node {leader} leads now.",
         failover.as_millis(),
-        cluster.id(leader)
     ));
-    Ok(Load { acknowledged, victim, failover, writes_per_s })
+    Ok(Loaded { acknowledged, victim, failover, writes_per_s })
 }
 
 /// Puts until a node says that it is done; gives the time at which that request was sent.
@@ -199,9 +221,10 @@ async fn put_until_acknowledged(
     key: &str,
     value: &Bytes,
 ) -> Result<Instant, ClientError> {
+    let options = WriteOptions::default();
     loop {
         let sent = Instant::now();
-        let put = client.put(&nodes[turn % nodes.len()], key, value.clone(), None, false);
+        let put = client.put(&nodes[turn % nodes.len()], key, value.clone(), &options);
         match timeout(PATIENCE, put).await {
             Ok(Ok(_)) => return Ok(sent),
             Ok(Err(error)) if !error.may_pass() => return Err(error),

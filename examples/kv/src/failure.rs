@@ -10,6 +10,8 @@ pub(crate) enum Failure {
     Refused(String),
     /// It was asked for the right thing, and it did not work out: exit code 1.
     Failed(String),
+    /// A program that it ran for somebody ended with this code, and has told why itself.
+    Ended(u8),
 }
 
 impl Failure {
@@ -18,6 +20,7 @@ impl Failure {
         let (code, text) = match self {
             Self::Refused(text) => (2, text),
             Self::Failed(text) => (1, text),
+            Self::Ended(code) => return ExitCode::from(code),
         };
         eprintln!("kv: {}", text.trim_end().replace('\n', " "));
         ExitCode::from(code)

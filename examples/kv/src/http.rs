@@ -4,20 +4,22 @@
 //! status code; see [`error`] for those that went wrong.
 
 mod error;
-mod headers;
+pub(crate) mod headers;
+pub(crate) mod locks;
 pub(crate) mod members;
 pub(crate) mod operators;
+pub(crate) mod sessions;
 pub(crate) mod status;
 
 use crate::condition::{Condition, Version};
-use crate::store::{Command, Entry, Reply, Store};
+use crate::store::{Command, Entry, Reply, Store, Terms};
 use actix_web::http::header::{ETag, EntityTag};
 use actix_web::{HttpRequest, HttpResponse, web};
 use error::HttpError;
-use headers::Key;
+use headers::{Key, Once};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use synod::{ClusterId, Handle, ReadError};
+use synod::{ClusterId, Handle, ProposeError, ReadError};
 
 /// The longest key, in bytes.
 pub(crate) const KEY_BYTES_MAX: usize = 1024;
@@ -37,6 +39,16 @@ pub(crate) struct Service {
     pub(crate) value_bytes_max: usize,
 }
 
+impl Service {
+    /// Proposes `command`; where it has a place in a session, it is applied once, however often it comes.
+    async fn propose(&self, Once(stamp): Once, command: Command) -> Result<Reply, ProposeError> {
+        match stamp {
+            Some(stamp) => self.handle.propose_in_session(stamp, command).await,
+            None => self.handle.propose(command).await,
+        }
+    }
+}
+
 /// Everything that the service answers.
 pub(crate) fn routes(config: &mut web::ServiceConfig) {
     let entry = web::resource("/kv/{key:.*}")
@@ -44,6 +56,11 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .route(web::head().to(get))
         .route(web::put().to(put))
         .route(web::delete().to(delete));
+    let lock = web::resource("/locks/{name:.*}")
+        .route(web::get().to(locks::holder))
+        .route(web::post().to(locks::acquire))
+        .route(web::put().to(locks::renew))
+        .route(web::delete().to(locks::release));
     let allowing =
         |allow| web::to(move || async move { HttpResponse::from_error(HttpError::Method { allow }) });
     let resource = |path: &str, allow, route: actix_web::Route| {
@@ -52,6 +69,8 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
     config
         .service(entry.default_service(allowing("GET, HEAD, PUT, DELETE")))
         .service(resource("/kv", "GET", web::get().to(list)))
+        .service(lock.default_service(allowing("GET, POST, PUT, DELETE")))
+        .service(resource("/sessions", "POST", web::post().to(sessions::open)))
         .service(resource("/status", "GET", web::get().to(status::status)))
         .service(resource("/health", "GET", web::get().to(status::health)))
         .service(
@@ -66,13 +85,14 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
 async fn put(
     service: web::Data<Service>,
     Key(key): Key,
-    condition: Condition,
+    terms: Terms,
+    once: Once,
     body: web::Payload,
 ) -> Result<HttpResponse, HttpError> {
     let bytes_max = service.value_bytes_max;
     let value = body.to_bytes_limited(bytes_max).await.map_err(|_| HttpError::TooLarge { bytes_max })?;
     let value = value.map_err(|error| HttpError::BadRequest(format!("the value was cut off: {error}")))?;
-    match service.handle.propose(Command::Put { key, value, condition }).await? {
+    match service.propose(once, Command::Put { key, value, terms }).await? {
         Reply::Stored { version, created: true } => {
             Ok(HttpResponse::Created().insert_header(etag(version)).finish())
         }
@@ -110,9 +130,10 @@ async fn get(
 async fn delete(
     service: web::Data<Service>,
     Key(key): Key,
-    condition: Condition,
+    terms: Terms,
+    once: Once,
 ) -> Result<HttpResponse, HttpError> {
-    match service.handle.propose(Command::Delete { key, condition }).await? {
+    match service.propose(once, Command::Delete { key, terms }).await? {
         Reply::Deleted => Ok(HttpResponse::NoContent().finish()),
         reply => Err(reply.into()),
     }

@@ -7,8 +7,9 @@
 //!   signal or until it cannot go on.
 //! - `http.rs`: the service. Proposes what changes the state, reads the rest, says how each call ended in HTTP's own words.
 //!
-//! The rest is comfort: `cli.rs` names the commands, `client.rs` calls the service, `operator.rs` is for who runs a cluster,
-//! `cluster.rs` starts one on this machine, `bench.rs` measures it, `demo.rs` kills its leader and counts what was lost.
+//! The rest is comfort: `cli.rs` names the commands, `client.rs` calls the service, `retry.rs` calls it again where that is
+//! harmless, `lock.rs` runs a program under a lock, `operator.rs` and `force.rs` are for who runs a cluster, `cluster.rs`
+//! starts one on this machine, `bench.rs` measures it, `demo.rs` kills its leader and counts what was lost.
 
 mod bench;
 mod cli;
@@ -17,8 +18,11 @@ mod cluster;
 mod condition;
 mod demo;
 mod failure;
+mod force;
 mod http;
+mod lock;
 mod operator;
+mod retry;
 mod serve;
 mod store;
 mod table;

@@ -65,7 +65,7 @@ impl MemberCommand {
     pub(crate) async fn run(self, client: &Client) -> Result<(), Failure> {
         let (operator, change) = match self {
             Self::List { operator } => {
-                let members = client.members(&operator.at.http).await?;
+                let members = client.members(&operator.at.node).await?;
                 operator.say(&members, || table(&members));
                 return Ok(());
             }
@@ -82,7 +82,7 @@ impl MemberCommand {
                 (operator, ChangeBody::Replace { lost, id, address })
             }
         };
-        let members = client.change(&operator.at.http, &change).await?;
+        let members = client.change(&operator.at.node, &change).await?;
         operator.say(&members, || table(&members));
         if let Some(advice) = advice(&members) {
             eprintln!("kv: {advice}");
@@ -94,14 +94,14 @@ impl MemberCommand {
 impl Operator {
     /// Lets the node take a snapshot.
     pub(crate) async fn snapshot(&self, client: &Client) -> Result<(), Failure> {
-        let snapshot = client.snapshot(&self.at.http).await?;
+        let snapshot = client.snapshot(&self.at.node).await?;
         self.say(&snapshot, || snapshot.slot.to_string());
         Ok(())
     }
 
     /// Hands the lead over.
     pub(crate) async fn transfer(&self, client: &Client, to: Option<u64>) -> Result<(), Failure> {
-        let leader = client.transfer(&self.at.http, to).await?;
+        let leader = client.transfer(&self.at.node, to).await?;
         self.say(&leader, || leader.leader.to_string());
         Ok(())
     }

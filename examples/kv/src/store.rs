@@ -2,8 +2,9 @@
 //!
 //! In: [`Command`]s, in the order of the log. Out: [`Reply`]s.
 //! Durable: nothing. A restarted node restores the newest snapshot and applies the log above it.
-//! Invariants: `digest` is the sum of the entries' hashes, so equal states have equal digests on all nodes.
+//! Invariants: `entries_digest` is the sum of the entries' hashes, so equal states have equal digests on all nodes.
 //! A clone shares its entries with the original, so a snapshot of a million of them costs as little as one of none.
+//! The locks are here too, so the store can tell whether a fenced write comes from who holds its lock still.
 //! Knows nothing of: HTTP, nodes, leaders, time.
 
 use crate::condition::{Condition, Version};
@@ -11,15 +12,27 @@ use bytes::Bytes;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 use std::ops::Bound;
+use synod::lock::{FencingToken, HoldsLocks, LockCommand, LockReply, LockTable};
 use synod::{Position, RestoreError, Snapshot, SnapshotReader, StateMachine};
 
 /// A change that a client asks for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Command {
     /// Store `value` under `key`.
-    Put { key: String, value: Bytes, condition: Condition },
+    Put { key: String, value: Bytes, terms: Terms },
     /// Forget `key`.
-    Delete { key: String, condition: Condition },
+    Delete { key: String, terms: Terms },
+    /// Take, keep or free a lock.
+    Lock(LockCommand),
+}
+
+/// What has to hold for a write to be done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Terms {
+    /// Of the present version.
+    pub(crate) condition: Condition,
+    /// The acquisition of this token holds its lock still.
+    pub(crate) fence: Option<FencingToken>,
 }
 
 /// What became of it.
@@ -33,6 +46,10 @@ pub(crate) enum Reply {
     NotFound,
     /// The condition did not hold for what is there; nothing was changed.
     PreconditionFailed { current: Option<Version> },
+    /// The token holds no lock any more; nothing was changed.
+    Fenced { token: FencingToken },
+    /// What became of a lock.
+    Lock(LockReply),
 }
 
 /// A value and the write that stored it.
@@ -42,11 +59,12 @@ pub(crate) struct Entry {
     pub(crate) version: Version,
 }
 
-/// Keys and values.
+/// Keys and values, and who holds which lock.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Store {
     entries: OrdMap<String, Entry>,
-    digest: u64,
+    entries_digest: u64,
+    locks: LockTable,
 }
 
 impl StateMachine for Store {
@@ -55,10 +73,11 @@ impl StateMachine for Store {
 
     fn apply(&mut self, at: Position, command: Command) -> Reply {
         match command {
-            Command::Put { key, value, condition } => {
-                self.put(key, Entry { value, version: Version(at) }, &condition)
+            Command::Put { key, value, terms } => {
+                self.put(key, Entry { value, version: Version(at) }, &terms)
             }
-            Command::Delete { key, condition } => self.delete(&key, &condition),
+            Command::Delete { key, terms } => self.delete(&key, &terms),
+            Command::Lock(command) => Reply::Lock(self.locks.apply(command)),
         }
     }
 
@@ -69,7 +88,7 @@ impl StateMachine for Store {
     fn restore(&mut self, mut snapshot: SnapshotReader<'_>) -> Result<(), RestoreError> {
         let store: Self = snapshot.decode()?;
         let hashes = store.entries.iter().map(|(key, entry)| hash(key, entry));
-        if hashes.fold(0, u64::wrapping_add) != store.digest {
+        if hashes.fold(0, u64::wrapping_add) != store.entries_digest {
             return Err("the digest in the snapshot is not that of its entries".into());
         }
         *self = store;
@@ -92,32 +111,46 @@ impl Store {
         self.entries.range((from, Bound::Unbounded)).take_while(move |(key, _)| key.starts_with(prefix))
     }
 
-    /// A number that two stores share when they hold the same entries, and practically only then.
+    /// A number that two stores share when they hold the same entries and locks, and practically only then.
     pub(crate) fn digest(&self) -> u64 {
-        self.digest
+        let locks = self.locks.held().map(|(name, holder)| {
+            let numbers = [name.len() as u64, holder.token.get(), holder.renewal];
+            fnv(&numbers, [name.as_bytes(), holder.owner.as_bytes()])
+        });
+        locks.fold(self.entries_digest.wrapping_add(self.locks.last_token().get()), u64::wrapping_add)
     }
 
-    fn put(&mut self, key: String, entry: Entry, condition: &Condition) -> Reply {
-        let current = self.version(&key);
-        if !condition.holds(current) {
-            return Reply::PreconditionFailed { current };
-        }
+    fn put(&mut self, key: String, entry: Entry, terms: &Terms) -> Reply {
+        let created = match self.check(&key, terms) {
+            Ok(current) => current.is_none(),
+            Err(refusal) => return refusal,
+        };
         let version = entry.version;
-        self.digest = self.digest.wrapping_add(hash(&key, &entry));
+        self.entries_digest = self.entries_digest.wrapping_add(hash(&key, &entry));
         if let Some(old) = self.entries.insert(key.clone(), entry) {
-            self.digest = self.digest.wrapping_sub(hash(&key, &old));
+            self.entries_digest = self.entries_digest.wrapping_sub(hash(&key, &old));
         }
-        Reply::Stored { version, created: current.is_none() }
+        Reply::Stored { version, created }
     }
 
-    fn delete(&mut self, key: &str, condition: &Condition) -> Reply {
-        let current = self.version(key);
-        if !condition.holds(current) {
-            return Reply::PreconditionFailed { current };
+    fn delete(&mut self, key: &str, terms: &Terms) -> Reply {
+        if let Err(refusal) = self.check(key, terms) {
+            return refusal;
         }
         let Some(old) = self.entries.remove(key) else { return Reply::NotFound };
-        self.digest = self.digest.wrapping_sub(hash(key, &old));
+        self.entries_digest = self.entries_digest.wrapping_sub(hash(key, &old));
         Reply::Deleted
+    }
+
+    /// Whether a write to `key` may be done: the version that it finds, or the reply that says no.
+    fn check(&self, key: &str, terms: &Terms) -> Result<Option<Version>, Reply> {
+        if let Some(token) = terms.fence
+            && !self.locks.held().any(|(_, holder)| holder.token == token)
+        {
+            return Err(Reply::Fenced { token });
+        }
+        let current = self.version(key);
+        if terms.condition.holds(current) { Ok(current) } else { Err(Reply::PreconditionFailed { current }) }
     }
 
     fn version(&self, key: &str) -> Option<Version> {
@@ -125,22 +158,43 @@ impl Store {
     }
 }
 
-/// FNV-1a over the entry: unlike the standard library's hashers, the same in every build.
+impl HoldsLocks for Store {
+    fn locks(&self) -> &LockTable {
+        &self.locks
+    }
+
+    fn lock_command(command: LockCommand) -> Command {
+        Command::Lock(command)
+    }
+
+    fn lock_reply(reply: Reply) -> Option<LockReply> {
+        match reply {
+            Reply::Lock(reply) => Some(reply),
+            _ => None,
+        }
+    }
+}
+
 fn hash(key: &str, Entry { value, version: Version(at) }: &Entry) -> u64 {
-    let lengths = [key.len() as u64, value.len() as u64, at.slot.get(), at.index.into()];
-    let bytes = lengths
+    let numbers = [key.len() as u64, value.len() as u64, at.slot.get(), at.index.into()];
+    fnv(&numbers, [key.as_bytes(), value])
+}
+
+/// FNV-1a: unlike the standard library's hashers, the same in every build.
+fn fnv(numbers: &[u64], texts: [&[u8]; 2]) -> u64 {
+    let bytes = numbers
         .iter()
         .flat_map(|number| number.to_le_bytes())
-        .chain(key.bytes())
-        .chain(value.iter().copied());
+        .chain(texts.into_iter().flat_map(|text| text.iter().copied()));
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
     use crate::condition::Tags;
+    use std::time::Duration;
     use synod::Slot;
 
     fn at(slot: u64) -> Position {
@@ -148,15 +202,34 @@ mod tests {
     }
 
     fn put(key: &str, value: &'static str) -> Command {
-        Command::Put { key: key.into(), value: value.into(), condition: Condition::default() }
+        Command::Put { key: key.into(), value: value.into(), terms: Terms::default() }
     }
 
     fn delete(key: &str) -> Command {
-        Command::Delete { key: key.into(), condition: Condition::default() }
+        Command::Delete { key: key.into(), terms: Terms::default() }
     }
 
-    fn only_if(version: u64) -> Condition {
-        Condition { if_match: Some(Tags::Versions(vec![Version(at(version))])), if_none_match: None }
+    fn only_if(version: u64) -> Terms {
+        let if_match = Some(Tags::Versions(vec![Version(at(version))]));
+        Terms { condition: Condition { if_match, if_none_match: None }, fence: None }
+    }
+
+    fn under(token: FencingToken) -> Terms {
+        Terms { condition: Condition::default(), fence: Some(token) }
+    }
+
+    fn acquired(store: &mut Store, name: &str) -> FencingToken {
+        let (name, owner, ttl) = (name.into(), "a".into(), Duration::from_secs(1));
+        let acquire = LockCommand::Acquire { name, owner, request: 1, ttl };
+        match store.apply(at(1), Command::Lock(acquire)) {
+            Reply::Lock(LockReply::Acquired(token)) => token,
+            reply => panic!("{reply:?}"),
+        }
+    }
+
+    fn release(store: &mut Store, name: &str, token: FencingToken) {
+        let release = LockCommand::Release { name: name.into(), token };
+        assert_eq!(store.apply(at(1), Command::Lock(release)), Reply::Lock(LockReply::Released));
     }
 
     #[test]
@@ -179,7 +252,7 @@ mod tests {
         store.apply(at(1), put("a", "1"));
         store.apply(at(2), put("a", "2"));
         let digest = store.digest();
-        let late = Command::Put { key: "a".into(), value: "3".into(), condition: only_if(1) };
+        let late = Command::Put { key: "a".into(), value: "3".into(), terms: only_if(1) };
         assert_eq!(store.apply(at(3), late), Reply::PreconditionFailed { current: Some(Version(at(2))) });
         assert_eq!(store.get("a").map(|entry| &entry.value[..]), Some(&b"2"[..]));
         assert_eq!(store.digest(), digest);
@@ -191,7 +264,10 @@ mod tests {
         let create = |value: &'static str| Command::Put {
             key: "lock".into(),
             value: value.into(),
-            condition: Condition { if_match: None, if_none_match: Some(Tags::Any) },
+            terms: Terms {
+                condition: Condition { if_match: None, if_none_match: Some(Tags::Any) },
+                fence: None,
+            },
         };
         assert_eq!(
             store.apply(at(1), create("mine")),
@@ -207,10 +283,44 @@ mod tests {
     fn a_delete_says_whether_there_was_something() {
         let mut store = Store::default();
         store.apply(at(1), put("a", "1"));
-        let late = Command::Delete { key: "a".into(), condition: only_if(9) };
+        let late = Command::Delete { key: "a".into(), terms: only_if(9) };
         assert_eq!(store.apply(at(2), late), Reply::PreconditionFailed { current: Some(Version(at(1))) });
         assert_eq!(store.apply(at(3), delete("a")), Reply::Deleted);
         assert_eq!(store.apply(at(4), delete("a")), Reply::NotFound);
+    }
+
+    #[test]
+    fn a_write_under_a_token_is_done_only_while_its_acquisition_lasts() {
+        let mut store = Store::default();
+        let first = acquired(&mut store, "disk");
+        let write = |token| Command::Put { key: "a".into(), value: "1".into(), terms: under(token) };
+        assert!(matches!(store.apply(at(2), write(first)), Reply::Stored { .. }));
+        release(&mut store, "disk", first);
+        assert_eq!(store.apply(at(3), write(first)), Reply::Fenced { token: first });
+        let second = acquired(&mut store, "disk");
+        assert_eq!(store.apply(at(4), write(first)), Reply::Fenced { token: first });
+        let delete = Command::Delete { key: "a".into(), terms: under(first) };
+        assert_eq!(store.apply(at(5), delete), Reply::Fenced { token: first });
+        assert!(matches!(store.apply(at(6), write(second)), Reply::Stored { .. }));
+    }
+
+    #[test]
+    fn a_token_of_another_lock_is_as_good() {
+        let mut store = Store::default();
+        let (disk, tape) = (acquired(&mut store, "disk"), acquired(&mut store, "tape"));
+        release(&mut store, "tape", tape);
+        assert!(store.check("a", &under(disk)).is_ok());
+        assert_eq!(store.check("a", &under(tape)), Err(Reply::Fenced { token: tape }));
+    }
+
+    #[test]
+    fn the_digest_tells_who_holds_which_lock() {
+        let (mut one, mut other) = (Store::default(), Store::default());
+        let token = acquired(&mut one, "disk");
+        acquired(&mut other, "tape");
+        assert_ne!(one.digest(), other.digest());
+        release(&mut one, "disk", token);
+        assert_ne!(one.digest(), Store::default().digest(), "a token was used up");
     }
 
     #[test]
@@ -252,6 +362,7 @@ mod tests {
 
     fn filled(entries: u64) -> Store {
         let mut store = Store::default();
+        acquired(&mut store, "disk");
         for slot in 1..=entries {
             store.apply(at(slot), put(&format!("key/{}", slot % 700), "some value"));
         }
@@ -305,7 +416,7 @@ mod tests {
     #[test]
     fn a_snapshot_that_is_none_or_contradicts_itself_leaves_the_store_alone() {
         let store = filled(10);
-        let contradiction = Store { digest: store.digest().wrapping_add(1), ..store.clone() };
+        let contradiction = Store { entries_digest: store.entries_digest.wrapping_add(1), ..store.clone() };
         let cut = bytes(&store);
         for wrong in [&bytes(&contradiction)[..], &cut[..cut.len() - 1], b"", b"no store"] {
             let mut present = store.clone();

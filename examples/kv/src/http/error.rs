@@ -5,6 +5,7 @@ use crate::store::Reply;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, RETRY_AFTER};
 use actix_web::{HttpResponse, ResponseError};
+use synod::lock::{FencingToken, Holder, LockRefusal, LockReply};
 use synod::multi::{AbstainReason, ChangeRefusal, TransferRefusal};
 use synod::{ChangeError, ProposeError, ReadError, SnapshotError, StopCause, TransferError};
 
@@ -36,6 +37,16 @@ pub(crate) enum HttpError {
         None => "there is no such key".into(),
     })]
     PreconditionFailed { current: Option<Version> },
+    #[error("token {token} holds no lock any more")]
+    Fenced { token: FencingToken },
+    #[error("nobody holds the lock")]
+    NotHeld,
+    #[error("{} holds the lock, under token {}", holder.owner, holder.token)]
+    Held { holder: Holder },
+    #[error("token {token} does not hold the lock any more")]
+    LockLost { token: FencingToken },
+    #[error(transparent)]
+    Lock(#[from] LockRefusal),
     #[error("{0}")]
     BadRequest(String),
     #[error("the value has more than {bytes_max} bytes")]
@@ -44,7 +55,8 @@ pub(crate) enum HttpError {
     NoSuchPath,
     #[error("allowed here: {allow}")]
     Method { allow: &'static str },
-    #[error("the state machine answered with {0:?}")]
+    /// Without a key in a session, the state machine answers each command by its kind.
+    #[error("the key was used for another kind of write, which came to {0:?}")]
     OutOfPlace(Reply),
 }
 
@@ -54,6 +66,9 @@ impl From<Reply> for HttpError {
         match reply {
             Reply::NotFound => Self::NoSuchKey,
             Reply::PreconditionFailed { current } => Self::PreconditionFailed { current },
+            Reply::Fenced { token } => Self::Fenced { token },
+            Reply::Lock(LockReply::Held(holder)) => Self::Held { holder },
+            Reply::Lock(LockReply::Refused(refusal)) => Self::Lock(refusal),
             reply => Self::OutOfPlace(reply),
         }
     }
@@ -90,6 +105,7 @@ impl HttpError {
             Self::Change(ChangeError::Refused(refusal)) => change_refused(refusal),
             Self::Transfer(TransferError::Refused(refusal)) => transfer_refused(refusal),
             Self::Snapshot(SnapshotError::InProgress) => (StatusCode::CONFLICT, "snapshot_in_progress"),
+            Self::Read(ReadError::Witness) => (StatusCode::MISDIRECTED_REQUEST, "witness"),
             Self::Snapshot(SnapshotError::Witness) => (StatusCode::UNPROCESSABLE_ENTITY, "witness"),
             Self::Snapshot(SnapshotError::Failed(_)) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "snapshot_failed")
@@ -97,18 +113,25 @@ impl HttpError {
             Self::Propose(ProposeError::TooLarge { .. }) | Self::TooLarge { .. } => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "too_large")
             }
+            Self::Propose(ProposeError::SessionExpired) => (StatusCode::GONE, "session_expired"),
+            Self::Propose(ProposeError::SerialAnswered) => (StatusCode::CONFLICT, "serial_answered"),
+            Self::Propose(ProposeError::SerialTooFar) => (StatusCode::CONFLICT, "serial_too_far"),
+            Self::Fenced { .. } => (StatusCode::PRECONDITION_FAILED, "fenced"),
+            Self::NotHeld => (StatusCode::NOT_FOUND, "not_held"),
+            Self::Held { .. } => (StatusCode::CONFLICT, "held"),
+            Self::LockLost { .. } => (StatusCode::GONE, "lock_lost"),
+            Self::Lock(LockRefusal::Full { .. }) => (StatusCode::SERVICE_UNAVAILABLE, "too_many_locks"),
+            Self::Lock(_) => (StatusCode::BAD_REQUEST, "bad_request"),
             Self::NoSuchKey => (StatusCode::NOT_FOUND, "no_such_key"),
             Self::NoSuchPath => (StatusCode::NOT_FOUND, "no_such_path"),
             Self::PreconditionFailed { .. } => (StatusCode::PRECONDITION_FAILED, "precondition_failed"),
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad_request"),
             Self::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::OutOfPlace(_) => (StatusCode::UNPROCESSABLE_ENTITY, "key_reused"),
             // The enums may grow; what is not known here is no fault of the request.
-            Self::Propose(_)
-            | Self::Read(_)
-            | Self::Change(_)
-            | Self::Transfer(_)
-            | Self::Snapshot(_)
-            | Self::OutOfPlace(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            Self::Propose(_) | Self::Read(_) | Self::Change(_) | Self::Transfer(_) | Self::Snapshot(_) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "internal")
+            }
         }
     }
 }
@@ -119,6 +142,8 @@ fn change_refused(refusal: &ChangeRefusal) -> (StatusCode, &'static str) {
         ChangeRefusal::InProgress => (StatusCode::CONFLICT, "change_in_progress"),
         ChangeRefusal::Lagging { .. } => (StatusCode::CONFLICT, "lagging"),
         ChangeRefusal::NotAMember { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "not_a_member"),
+        ChangeRefusal::VotesAlready { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "votes_already"),
+        ChangeRefusal::Stateless { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "stateless"),
         ChangeRefusal::Retired { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "retired"),
         _ => (StatusCode::UNPROCESSABLE_ENTITY, "impossible"),
     }

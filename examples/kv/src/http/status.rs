@@ -7,13 +7,14 @@ use crate::store::Store;
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use synod::multi::ProposerState;
+use synod::{MemberKind, ReadError};
 
 /// What a node knows of itself.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct StatusBody {
     pub(crate) id: u64,
     pub(crate) cluster: String,
-    /// `leader`, `candidate`, `follower`, `observer`, or `forming` until the cluster has its first members.
+    /// `leader`, `candidate`, `follower`, `witness`, `observer`, or `forming` until the cluster has its first members.
     pub(crate) role: String,
     pub(crate) leader: Option<u64>,
     /// The leader's, as `NUMBER.NODE`.
@@ -25,21 +26,25 @@ pub(crate) struct StatusBody {
     pub(crate) votes: bool,
     /// Why it does not vote any more, if it is unfit for it.
     pub(crate) abstains: Option<String>,
-    /// Of the applied state, in hexadecimal.
-    pub(crate) digest: String,
+    /// Of the applied state, in hexadecimal; a witness has none.
+    pub(crate) digest: Option<String>,
 }
 
 pub(super) async fn status(service: web::Data<Service>) -> Result<HttpResponse, HttpError> {
     let status = service.handle.status().await?;
-    let digest = service.handle.read_stale(Store::digest).await?;
-    let votes = status.membership.as_ref().map(|membership| membership.votes(status.node));
-    let role = match (status.proposer, votes) {
+    let digest = match service.handle.read_stale(Store::digest).await {
+        Err(ReadError::Witness) => None,
+        digest => Some(digest?),
+    };
+    let votes = status.membership.as_ref().is_some_and(|membership| membership.votes(status.node));
+    let role = match (status.proposer, status.kind) {
         (ProposerState::Leading { .. }, _) => "leader",
         (ProposerState::Preparing { .. }, _) => "candidate",
-        (_, Some(true)) => "follower",
-        (_, Some(false)) => "observer",
-        // It joined, and follows a cluster whose members it has not learned.
-        (_, None) if status.leader.is_some() => "observer",
+        (_, Some(MemberKind::Voter)) => "follower",
+        (_, Some(MemberKind::Witness)) => "witness",
+        (_, Some(_)) => "observer",
+        // It joined, and is no member yet, or has not learned so.
+        (_, None) if status.leader.is_some() || status.membership.is_some() => "observer",
         (_, None) => "forming",
     };
     Ok(HttpResponse::Ok().json(StatusBody {
@@ -51,9 +56,9 @@ pub(super) async fn status(service: web::Data<Service>) -> Result<HttpResponse, 
         chosen: status.chosen_through.get(),
         applied: status.applied_through.get(),
         members: status.membership.as_ref().map(bodies).unwrap_or_default(),
-        votes: votes == Some(true) && status.abstains.is_none(),
+        votes: votes && status.abstains.is_none(),
         abstains: status.abstains.map(|reason| reason.to_string()),
-        digest: format!("{digest:016x}"),
+        digest: digest.map(|digest| format!("{digest:016x}")),
     }))
 }
 

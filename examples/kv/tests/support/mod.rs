@@ -27,7 +27,7 @@ pub(crate) fn kv() -> Command {
     Command::new(env!("CARGO_BIN_EXE_kv"))
 }
 
-/// What `kv serve` is told.
+/// What `kv serve`, or another way to run a node, is told.
 #[derive(Clone)]
 pub(crate) struct Node {
     pub(crate) id: u64,
@@ -55,8 +55,13 @@ pub(crate) fn nodes(size: u64) -> Vec<Node> {
 impl Node {
     /// `kv serve` in `dir`.
     pub(crate) fn command(&self, dir: &Path) -> Command {
+        self.command_with("serve", dir)
+    }
+
+    /// The same with another command that runs a node.
+    pub(crate) fn command_with(&self, verb: &str, dir: &Path) -> Command {
         let mut command = kv();
-        command.args(["serve", "--id", &self.id.to_string(), "--cluster", self.cluster]);
+        command.args([verb, "--id", &self.id.to_string(), "--cluster", self.cluster]);
         command.args(["--listen", &format!("127.0.0.1:{}", self.listen)]);
         command.args(["--http", &format!("127.0.0.1:{}", self.http)]);
         command.arg("--data").arg(dir);
@@ -69,7 +74,11 @@ impl Node {
 
     /// Starts it, and waits for its line.
     pub(crate) fn start(&self, dir: &Path) -> Running {
-        let mut process = self.command(dir).stdout(Stdio::piped()).spawn().unwrap();
+        self.start_with("serve", dir)
+    }
+
+    pub(crate) fn start_with(&self, verb: &str, dir: &Path) -> Running {
+        let mut process = self.command_with(verb, dir).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let expected =
