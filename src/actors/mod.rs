@@ -21,6 +21,9 @@
 //! A role is [`crate::multi`]'s; what it wants done is data, and [`carry_out`] is the one place that does it. The queues are
 //! kept by the supervisor ([`wires`]); a turn of an actor is bounded ([`pump`]); a role that panicked is built anew from
 //! what is durable ([`roster`]). What an application has running beside them is in [`services`].
+//!
+//! What takes long is never done on the arbiter: snapshots are drawn and restored on threads of their own ([`aside`]), at a
+//! pace that leaves the disk to the commits ([`snapshots`]); the disk is checked for rot as slowly ([`scrub`]).
 
 mod acceptor;
 mod alarm;
