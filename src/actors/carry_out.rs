@@ -202,3 +202,25 @@ impl Writes {
         *self = Self::after(self.durable);
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::multi::{ClusterId, Owner};
+    use crate::storage::{MemoryStorage, Start};
+    use futures::executor::block_on;
+
+    #[test]
+    fn a_cut_goes_before_an_append_that_came_later() {
+        let storage = Arc::new(MemoryStorage::with_seed(1));
+        let owner = Owner { cluster: ClusterId::new("tests").unwrap(), epoch: 0, node: NodeId::new(1) };
+        block_on(storage.open(owner, Start::Join)).unwrap();
+        let mut writes = Writes { cut: Some((Slot::ZERO, Vec::new())), ..Writes::default() };
+        writes.persist(Sequence(1), Vec::new());
+        let written = |begun: Option<Writing>| block_on(begun.unwrap().done).unwrap();
+        assert_eq!(written(writes.begin(storage.clone())), Written::Cut(Slot::ZERO));
+        assert_eq!(written(writes.begin(storage.clone())), Written::Through(Sequence(1)));
+        assert!(writes.begin(storage).is_none());
+    }
+}

@@ -96,7 +96,7 @@ impl Keeping {
         self.answer(&Err(error));
     }
 
-    /// It gave way to a peer's.
+    /// None is begun now: one of a peer is being installed.
     pub(super) fn gave_way(&mut self) {
         self.answer(&Err(SnapshotError::InProgress));
     }

@@ -79,9 +79,10 @@ impl<S: StateMachine> LearnerActor<S> {
         if let LearnerInput::Briefing(Briefing { memberships: Some(memberships), .. }) = &input
             && !self.state.has_begun()
         {
-            let memberships = memberships.as_of(self.role.applied_through());
-            *self.desk.wires.first_memberships.borrow_mut() = Some(memberships.clone());
-            self.state.begin_with(memberships);
+            let through = self.role.applied_through();
+            let memberships = memberships.as_of(through);
+            self.state.begin_with(&memberships, through);
+            *self.desk.wires.first_memberships.borrow_mut() = Some(memberships);
         }
         if let LearnerInput::Begin { base } = &input {
             self.keeping.begins_at(base.snapshot);
@@ -96,9 +97,7 @@ impl<S: StateMachine> LearnerActor<S> {
             match effect {
                 Effect::Deliver { value: Value::Noop, .. } => {}
                 Effect::Deliver { slot, value: Value::Batch(batch) } => self.apply_batch(slot, batch),
-                Effect::Deliver { slot, value: Value::Membership(membership) } => {
-                    self.state.learn(slot, &membership);
-                }
+                Effect::Deliver { value: Value::Membership(membership), .. } => self.state.learn(&membership),
                 Effect::Snapshot(task) => self.snapshot_task(task),
                 Effect::Event(event) => self.desk.wires.tell(HeartbeatMail::Event(event)),
                 _ => {}

@@ -115,7 +115,6 @@ impl<S: StateMachine> LearnerActor<S> {
                 self.keeping.failed(self.desk.now, error);
                 self.step(LearnerInput::SnapshotHeld { bytes: None });
             }
-            Done::GaveWay => self.keeping.gave_way(),
             Done::Held(bytes) => self.step(LearnerInput::SnapshotHeld { bytes }),
             Done::Sealed(sealed) => self.step(LearnerInput::SnapshotSealed { sealed }),
             Done::Restored { snapshot, state } => {

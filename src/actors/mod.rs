@@ -22,6 +22,9 @@
 //! kept by the supervisor ([`wires`]); a turn of an actor is bounded ([`pump`]); a role that panicked is built anew from
 //! what is durable ([`roster`]). On a witness another actor is in the learner's place ([`witness`]). What an application has
 //! running beside them is in [`services`].
+//!
+//! What takes long is never done on the arbiter: snapshots are drawn and restored on threads of their own ([`aside`]), at a
+//! pace that leaves the disk to the commits ([`snapshots`]); the disk is checked for rot as slowly ([`scrub`]).
 
 mod acceptor;
 mod alarm;

@@ -1,8 +1,8 @@
 //! Snapshots: the learner's tasks with them, carried out beside everything else.
 //!
 //! Those that write or replace something run one after the other; reads for peers, which change nothing, do not wait for
-//! them. A snapshot of the own state gives way to one of a peer, since the peer's is newer than anything here.
-//! Invariants: W1 one task of each kind is under way. W2 every task but a drawing that gave way is answered.
+//! them.
+//! Invariants: W1 one task of each kind is under way. W2 every task is answered, unless the node ends.
 //! Never does: hold the arbiter up; a failure costs one task.
 
 use super::drawing::take;
@@ -27,8 +27,6 @@ use std::task::{Context as Task, Poll};
 pub(super) enum Done<S> {
     /// A snapshot of the own state is durable, or not.
     Taken(Result<SnapshotId, SnapshotError>),
-    /// It gave way to a peer's.
-    GaveWay,
     /// So much of a peer's is held; `None` if it cannot be written.
     Held(Option<u64>),
     /// Whether a peer's is whole and durable.
@@ -127,11 +125,6 @@ impl<S: StateMachine> Snapshots<S> {
 
     /// Begins to write a peer's snapshot, or goes on with it.
     pub(super) fn begin(&mut self, snapshot: SnapshotId) {
-        if std::mem::take(&mut self.taking) {
-            // It is all that the lane can hold: the learner begins nothing else while it restores.
-            self.work = Lane::new();
-            self.over.push_back(Done::GaveWay);
-        }
         let storage = Arc::clone(&self.wires.storage);
         self.work.push(async move {
             let held = storage.begin_snapshot(snapshot.through, Some(snapshot)).await;

@@ -3,8 +3,8 @@
 //! Both are functions of the log, so both stand in a snapshot (protocol 5.1).
 //!
 //! ```text
-//! content of a snapshot := head, origins, sessions      each a MessagePack value
-//!                          state                        as the state machine writes it
+//! content of a snapshot := head, standing, origins, sessions      each a MessagePack value
+//!                          state                                  as the state machine writes it
 //! ```
 
 use super::waiter::UNKNOWN;
@@ -14,8 +14,10 @@ use crate::multi::{
     Slot, Tag,
 };
 use crate::node::{Position, ProposeError, RestoreError, Snapshot, SnapshotReader, StateMachine};
+use crate::paxos::NodeId;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 
 /// What a snapshot says of itself (protocol 5.1).
@@ -54,15 +56,39 @@ pub(crate) struct State<S> {
     machine: Box<S>,
     origins: OriginTable,
     sessions: Sessions,
-    /// As of the last slot that was applied, never newer: what is decided by them has to be decided alike on every node.
-    memberships: Option<Memberships>,
+    standing: Option<Standing>,
+}
+
+/// What is taken in by the memberships, as of the last slot that was applied, never newer: it is decided alike on every node,
+/// and again when the log is applied again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Standing {
+    /// How many sessions are remembered, a constant of the cluster (protocol 12.4).
+    sessions_max: u32,
+    /// Who forwards commands. `None` after a forced membership (10.2), for a log that begins before it and does not say who
+    /// its first members were.
+    members: Option<BTreeSet<NodeId>>,
+}
+
+impl Standing {
+    /// As of `through`.
+    fn of(memberships: &Memberships, through: Slot) -> Option<Self> {
+        let newest = memberships.newest()?;
+        let known = memberships.governing(through.next()).is_some();
+        Some(Self { sessions_max: newest.sessions_max(), members: known.then(|| members(newest)) })
+    }
+}
+
+fn members(membership: &Membership) -> BTreeSet<NodeId> {
+    membership.members().keys().copied().collect()
 }
 
 impl<S: StateMachine> State<S> {
     /// The state before the first command. It takes nothing in before it knows the first memberships.
     pub(crate) fn new(machine: S, memberships: Option<Memberships>) -> Self {
         let (origins, sessions) = (OriginTable::default(), Sessions::default());
-        Self { machine: Box::new(machine), origins, sessions, memberships }
+        let standing = memberships.and_then(|memberships| Standing::of(&memberships, Slot::ZERO));
+        Self { machine: Box::new(machine), origins, sessions, standing }
     }
 
     pub(crate) fn machine(&self) -> &S {
@@ -71,19 +97,20 @@ impl<S: StateMachine> State<S> {
 
     /// Whether it knows which membership governs the next slot.
     pub(crate) fn has_begun(&self) -> bool {
-        self.memberships.is_some()
+        self.standing.is_some()
     }
 
     /// The memberships as of the last slot that was applied, for a state that knows none: the later ones come with the log.
-    pub(crate) fn begin_with(&mut self, memberships: Memberships) {
-        let _ = self.memberships.get_or_insert(memberships);
+    pub(crate) fn begin_with(&mut self, memberships: &Memberships, through: Slot) {
+        if self.standing.is_none() {
+            self.standing = Standing::of(memberships, through);
+        }
     }
 
     /// The next slot holds a membership. Whom it leaves out forwards nothing any more.
-    pub(crate) fn learn(&mut self, slot: Slot, membership: &Membership) {
-        if let Some(memberships) = &mut self.memberships {
-            memberships.learn(slot, membership);
-            memberships.forget_below(slot);
+    pub(crate) fn learn(&mut self, membership: &Membership) {
+        if let Some(standing) = &mut self.standing {
+            standing.members = Some(members(membership));
         }
         self.origins.keep_members(membership);
     }
@@ -109,7 +136,7 @@ impl<S: StateMachine> State<S> {
 
     /// Applies a command unless its session knows it (protocol 12.3).
     fn apply_once(&mut self, at: Position, stamp: SessionStamp, command: &[u8]) -> Taken<S::Reply> {
-        self.sessions.expire(self.sessions_max(at.slot));
+        self.sessions.expire(self.sessions_max());
         match self.sessions.admit(stamp, at.slot) {
             Admission::New => {}
             Admission::Known(reply) => return Taken::Known(reply),
@@ -138,29 +165,32 @@ impl<S: StateMachine> State<S> {
             }
         }
         let session = SessionId { slot: at.slot, index: at.index };
-        self.sessions.open(session, origin, self.sessions_max(at.slot));
+        self.sessions.open(session, origin, self.sessions_max());
         Taken::Opened(session)
     }
 
     /// Only members forward: so the table of origins has an end, and a node that was removed, and is forgotten in it, can
     /// not bring a command back.
     fn is_of_a_member(&self, origin: Origin) -> bool {
-        let newest = self.memberships.as_ref().and_then(Memberships::newest);
-        newest.is_some_and(|membership| membership.members().contains_key(&origin.node))
+        let standing = self.standing.as_ref();
+        standing.is_some_and(|standing| {
+            standing.members.as_ref().is_none_or(|members| members.contains(&origin.node))
+        })
     }
 
-    /// How many sessions are remembered, by the membership that governs `slot` (protocol 12.4).
-    fn sessions_max(&self, slot: Slot) -> u32 {
-        let governing = self.memberships.as_ref().and_then(|memberships| memberships.governing(slot));
-        governing.map_or(Membership::SESSIONS_MAX_DEFAULT, Membership::sessions_max)
+    fn sessions_max(&self) -> u32 {
+        let standing = self.standing.as_ref();
+        standing.map_or(Membership::SESSIONS_MAX_DEFAULT, |standing| standing.sessions_max)
     }
 
     /// The state as it is now, to be written later.
     pub(crate) fn snapshot(&self, head: SnapshotHead) -> Snapshot {
-        let (origins, sessions) = (self.origins.clone(), self.sessions.clone());
+        let (standing, origins, sessions) =
+            (self.standing.clone(), self.origins.clone(), self.sessions.clone());
         let machine = self.machine.snapshot();
         Snapshot::new(move |out| {
             codec::encode_to(out, &head).map_err(io::Error::other)?;
+            codec::encode_to(out, &standing).map_err(io::Error::other)?;
             codec::encode_to(out, &origins).map_err(io::Error::other)?;
             codec::encode_to(out, &sessions).map_err(io::Error::other)?;
             machine.write(out)
@@ -170,11 +200,11 @@ impl<S: StateMachine> State<S> {
     /// Reads a snapshot into `machine`, which the factory has just made.
     pub(crate) fn restore(mut machine: S, from: &mut dyn Read) -> Result<(SnapshotHead, Self), RestoreError> {
         let head: SnapshotHead = codec::decode_from(from)?;
+        let standing = codec::decode_from(from)?;
         let origins = codec::decode_from(from)?;
         let sessions = codec::decode_from(from)?;
         machine.restore(SnapshotReader::new(from))?;
-        let memberships = Some(head.memberships.clone());
-        Ok((head, Self { machine: Box::new(machine), origins, sessions, memberships }))
+        Ok((head, Self { machine: Box::new(machine), origins, sessions, standing }))
     }
 }
 
@@ -182,7 +212,6 @@ impl<S: StateMachine> State<S> {
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
-    use crate::paxos::NodeId;
 
     /// The numbers that were added; the reply is how many.
     #[derive(Clone, Default)]
@@ -241,7 +270,7 @@ mod tests {
 
     fn written(state: &State<Numbers>, through: u64) -> (SnapshotHead, Vec<u8>) {
         let through = Slot::new(through);
-        let memberships = state.memberships.as_ref().unwrap().as_of(through);
+        let memberships = Memberships::bootstrap(voters(3, 9));
         let cluster = ClusterId::new("tests").unwrap();
         let head = SnapshotHead { cluster, epoch: 0, through, memberships };
         let mut bytes = Vec::new();
@@ -316,7 +345,7 @@ mod tests {
     fn a_command_of_a_node_that_was_removed_does_not_come_back_when_its_origins_are_forgotten() {
         let mut state = state(9);
         assert!(matches!(add(&mut state, 1, Tag::Forwarded(origin(3, 1)), 70), Taken::Applied(1)));
-        state.learn(Slot::new(2), &voters(2, 9));
+        state.learn(&voters(2, 9));
         assert_eq!(state.origins, OriginTable::default());
         for (slot, tag) in [(3, Tag::Forwarded(origin(3, 1))), (4, Tag::OpenSession(Some(origin(3, 2))))] {
             let taken = add(&mut state, slot, tag, 70);
@@ -340,8 +369,27 @@ mod tests {
     fn a_state_begins_with_the_first_memberships_that_it_hears_of() {
         let mut state: State<Numbers> = State::new(Numbers::default(), None);
         assert!(!state.has_begun());
-        state.begin_with(Memberships::bootstrap(voters(3, 7)));
-        state.begin_with(Memberships::bootstrap(voters(3, 8)));
-        assert_eq!(state.sessions_max(Slot::FIRST), 7);
+        state.begin_with(&Memberships::bootstrap(voters(3, 7)), Slot::ZERO);
+        state.begin_with(&Memberships::bootstrap(voters(3, 8)), Slot::ZERO);
+        assert_eq!(state.sessions_max(), 7);
+    }
+
+    // protocol 10.2, 12.2: whoever applies a log from before a force takes in what was taken in before it.
+    #[test]
+    fn a_log_that_is_older_than_a_forced_membership_is_applied_as_it_was_before() {
+        let log = |state: &mut State<Numbers>| {
+            add(state, 1, Tag::Forwarded(origin(3, 1)), 70);
+            state.learn(&voters(2, 9));
+            add(state, 3, Tag::Forwarded(origin(3, 2)), 71);
+            add(state, 4, Tag::Forwarded(origin(2, 1)), 72);
+        };
+        let mut before = state(9);
+        log(&mut before);
+        let forced = Memberships::bootstrap(voters(3, 9)).alone_from(Slot::new(5), voters(1, 9));
+        let mut after = State::new(Numbers::default(), Some(forced.as_of(Slot::ZERO)));
+        log(&mut after);
+        assert_eq!(before.machine().0, [70, 72]);
+        assert_eq!((&after.machine().0, &after.origins), (&before.machine().0, &before.origins));
+        assert_eq!((after.sessions_max(), after.standing), (9, before.standing));
     }
 }
