@@ -569,6 +569,7 @@ fn a_node_whose_own_snapshot_is_damaged_takes_a_peers_and_delivers_nothing_befor
     learner.take(LearnerInput::Begin { base: base(theirs) });
     let out = learner.take(LearnerInput::Restored { snapshot: theirs, restored: true });
     assert!(out.contains(&replay(5)), "{out:?}");
+    assert!(sends(&out).iter().all(|(_, message)| *message == catch_up(7)), "no base is needed: {out:?}");
     assert_eq!(delivered(&learner.take(learned(5, 6))), [5, 6]);
 }
 
@@ -684,6 +685,21 @@ fn a_snapshot_knows_a_membership_that_was_delivered_and_not_yet_told_of() {
     learner.take(LearnerInput::Briefing(briefing(old.clone(), 0, None)));
     let values = vec![(slot(1), Value::Membership(new.clone()))];
     learner.take(LearnerInput::Learned { values, chosen_through: slot(1), replay: false });
+    let mut memberships = Memberships::bootstrap(old);
+    memberships.learn(slot(1), &new);
+    let expected = SnapshotTask::Take { through: slot(1), memberships };
+    assert_eq!(tasks(&learner.take(LearnerInput::TakeSnapshot)), [expected]);
+}
+
+// 5.1: an acceptor that was built anew may know less than was delivered.
+#[test]
+fn a_snapshot_knows_a_membership_that_was_delivered_and_that_a_rebuilt_acceptor_has_forgotten() {
+    let mut learner = Learner::new(node(1), limits(), 1);
+    let (old, new) = (voters_with_alpha(3, 4), voters_with_alpha(4, 4));
+    learner.take(LearnerInput::Briefing(briefing(old.clone(), 0, None)));
+    let values = vec![(slot(1), Value::Membership(new.clone()))];
+    learner.take(LearnerInput::Learned { values, chosen_through: slot(1), replay: false });
+    learner.take(LearnerInput::Briefing(briefing(old.clone(), 0, None)));
     let mut memberships = Memberships::bootstrap(old);
     memberships.learn(slot(1), &new);
     let expected = SnapshotTask::Take { through: slot(1), memberships };
