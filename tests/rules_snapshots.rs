@@ -284,6 +284,26 @@ fn installing_keeps_the_promise_and_every_accepted_entry_above() {
     assert_eq!(held, [false, false, true, true]);
 }
 
+// 1.6, 6.3: a leader once proposed under the membership before the one that the base names, and two values were chosen.
+#[test]
+fn the_memberships_of_a_base_are_told_before_what_is_learned_above_it_and_a_leader_that_jumps_gives_up() {
+    let above = [accepted(5, id(7, 3), batch("e")), Record::Watermark { id: id(7, 3), through: slot(5) }];
+    let mut acceptor = acceptor(above);
+    let out = acceptor.take(AcceptorInput::Install { base: base(snapshot(4, 9)) });
+    let told: Vec<ProposerInput> = out
+        .into_iter()
+        .filter_map(|effect| match effect {
+            Effect::Local(Local::Proposer(input)) => Some(input),
+            _ => None,
+        })
+        .collect();
+    assert!(matches!(&told[..], [ProposerInput::Briefing(_), ProposerInput::Learned { .. }, ..]), "{told:?}");
+    let mut leader = leader(0);
+    (1..=9).for_each(|_| drop(leader.take(propose("x"))));
+    leader.take(told.into_iter().next().unwrap());
+    assert_eq!(leader.state(), ProposerState::Idle);
+}
+
 // protocol 5.2
 #[test]
 fn accepts_above_the_base_go_on_and_those_below_are_told_what_was_chosen() {
