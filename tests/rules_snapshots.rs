@@ -284,6 +284,26 @@ fn installing_keeps_the_promise_and_every_accepted_entry_above() {
     assert_eq!(held, [false, false, true, true]);
 }
 
+// 1.6, 6.3: a leader once proposed under the membership before the one that the base names, and two values were chosen.
+#[test]
+fn the_memberships_of_a_base_are_told_before_what_is_learned_above_it_and_a_leader_that_jumps_gives_up() {
+    let above = [accepted(5, id(7, 3), batch("e")), Record::Watermark { id: id(7, 3), through: slot(5) }];
+    let mut acceptor = acceptor(above);
+    let out = acceptor.take(AcceptorInput::Install { base: base(snapshot(4, 9)) });
+    let told: Vec<ProposerInput> = out
+        .into_iter()
+        .filter_map(|effect| match effect {
+            Effect::Local(Local::Proposer(input)) => Some(input),
+            _ => None,
+        })
+        .collect();
+    assert!(matches!(&told[..], [ProposerInput::Briefing(_), ProposerInput::Learned { .. }, ..]), "{told:?}");
+    let mut leader = leader(0);
+    (1..=9).for_each(|_| drop(leader.take(propose("x"))));
+    leader.take(told.into_iter().next().unwrap());
+    assert_eq!(leader.state(), ProposerState::Idle);
+}
+
 // protocol 5.2
 #[test]
 fn accepts_above_the_base_go_on_and_those_below_are_told_what_was_chosen() {
@@ -569,6 +589,7 @@ fn a_node_whose_own_snapshot_is_damaged_takes_a_peers_and_delivers_nothing_befor
     learner.take(LearnerInput::Begin { base: base(theirs) });
     let out = learner.take(LearnerInput::Restored { snapshot: theirs, restored: true });
     assert!(out.contains(&replay(5)), "{out:?}");
+    assert!(sends(&out).iter().all(|(_, message)| *message == catch_up(7)), "no base is needed: {out:?}");
     assert_eq!(delivered(&learner.take(learned(5, 6))), [5, 6]);
 }
 
@@ -684,6 +705,21 @@ fn a_snapshot_knows_a_membership_that_was_delivered_and_not_yet_told_of() {
     learner.take(LearnerInput::Briefing(briefing(old.clone(), 0, None)));
     let values = vec![(slot(1), Value::Membership(new.clone()))];
     learner.take(LearnerInput::Learned { values, chosen_through: slot(1), replay: false });
+    let mut memberships = Memberships::bootstrap(old);
+    memberships.learn(slot(1), &new);
+    let expected = SnapshotTask::Take { through: slot(1), memberships };
+    assert_eq!(tasks(&learner.take(LearnerInput::TakeSnapshot)), [expected]);
+}
+
+// 5.1: an acceptor that was built anew may know less than was delivered.
+#[test]
+fn a_snapshot_knows_a_membership_that_was_delivered_and_that_a_rebuilt_acceptor_has_forgotten() {
+    let mut learner = Learner::new(node(1), limits(), 1);
+    let (old, new) = (voters_with_alpha(3, 4), voters_with_alpha(4, 4));
+    learner.take(LearnerInput::Briefing(briefing(old.clone(), 0, None)));
+    let values = vec![(slot(1), Value::Membership(new.clone()))];
+    learner.take(LearnerInput::Learned { values, chosen_through: slot(1), replay: false });
+    learner.take(LearnerInput::Briefing(briefing(old.clone(), 0, None)));
     let mut memberships = Memberships::bootstrap(old);
     memberships.learn(slot(1), &new);
     let expected = SnapshotTask::Take { through: slot(1), memberships };

@@ -58,7 +58,8 @@ pub enum Effect {
         bytes_max: usize,
     },
     /// Forget the entries through `through`: no later than the base says, whose snapshot is durable (4.2). `facts` is all
-    /// that the storage has to know beside entries from now on; folded before what it keeps, they lose nothing. Then say
+    /// that the storage has to know beside entries from now on; folded before what it keeps, they lose nothing. In order with
+    /// the writes: after those asked for before it, and before those asked for after it, which the facts do not know. Then say
     /// [`AcceptorInput::Trimmed`]. Only the acceptor asks for it, one at a time.
     Trim {
         /// The last slot that may go.

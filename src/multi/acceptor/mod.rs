@@ -377,10 +377,15 @@ impl Acceptor {
         for record in &records {
             self.fold(record, &mut learned);
         }
+        let begins = records.iter().any(|record| matches!(record, Record::Based { .. }));
         group.extend(records);
         self.sequence = self.sequence.next();
         self.learned_at.push_back((self.sequence, self.log.chosen_through()));
         out.push(Effect::Persist { sequence: self.sequence, records: group });
+        if begins {
+            // Who governs the slots above a base has to be known before any of them counts as learned (1.6).
+            self.brief(out);
+        }
         self.tell_learned(learned, out);
     }
 

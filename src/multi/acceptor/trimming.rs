@@ -81,7 +81,6 @@ impl Acceptor {
         if introduced {
             out.push(Effect::Event(Event::Formed));
         }
-        self.brief(out);
     }
 
     /// The record of a base may have become durable: the learner begins there, and the log below is cut.

@@ -182,6 +182,7 @@ impl Proposer {
                 led.leading.memberships_changed();
             }
         }
+        let jumped = self.chosen_through < briefing.chosen_through;
         self.chosen_through = self.chosen_through.max(briefing.chosen_through);
         let above = self.orphans.split_off(&self.chosen_through.next());
         for batch in std::mem::replace(&mut self.orphans, above).into_values().flatten() {
@@ -191,9 +192,8 @@ impl Proposer {
             self.saw(id);
         }
         self.votes = briefing.votes;
-        // A base that was installed may reach above all that was proposed: another leads.
-        let overtaken = self.led().is_some_and(|led| led.leading.next() <= self.chosen_through);
-        if !self.votes || overtaken {
+        // What a base that was installed covers is never learned slot by slot: another has led, or will.
+        if !self.votes || jumped && self.led().is_some() {
             self.step_down(out);
         }
         // This role or the election may have been built anew: they have to agree on what is going on.

@@ -178,9 +178,23 @@ impl World {
             let input = Local::Acceptor(AcceptorInput::Damaged { slots: slots.clone() });
             self.with(id, |node, now, out| node.step(now, input, out));
         }
+        if slots.iter().any(|interval| self.is_beyond_repair(id, interval.first)) {
+            self.crash(id);
+            self.after(SCRUB, Event::Restart { node: id });
+        }
         if snapshot || !slots.is_empty() {
             self.after(SCRUB, Event::Scrub { node: id });
         }
+    }
+
+    /// What is neither in memory nor in the state, and perhaps nobody else has learned: a start finds it unknown, and has it
+    /// decided by those who accepted it.
+    fn is_beyond_repair(&self, id: NodeId, slot: Slot) -> bool {
+        let machine = &self.machines[&id];
+        machine.node.as_ref().is_some_and(|node| {
+            let log = node.acceptor.log();
+            machine.state.through < slot && slot <= log.chosen_through() && log.entry(slot).is_none()
+        })
     }
 
     // ------------------------------------------------------------ lost machines
