@@ -27,7 +27,6 @@ pub(crate) struct Cli {
 enum Command {
     /// Run a node.
     Serve(serve::Options),
-    /// Run a node in the place of one that is lost with its disk.
     Recover(serve::RecoverOptions),
     /// Store a value; prints its version.
     Put {
@@ -75,7 +74,6 @@ enum Command {
         #[command(flatten)]
         nodes: Nodes,
     },
-    /// Run a program under a lock.
     Lock(lock::Options),
     /// Print what a node knows of itself as JSON.
     Status {
@@ -97,7 +95,6 @@ enum Command {
         #[command(flatten)]
         operator: Operator,
     },
-    /// Leave a node alone with what it has, when the others are lost for ever; says what may be lost.
     Force(force::Options),
     /// Measure: clients that put, each waiting for its answer before it goes on.
     Bench(bench::Options),

@@ -36,7 +36,7 @@ pub(crate) struct Options {
     /// Nodes to start; fewer than three cannot spare one.
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u8).range(3..=9))]
     nodes: u8,
-    /// The life of a cluster in a minute: it grows, loses nodes, cuts its log, changes its leader, shrinks and restarts.
+    /// The whole life of a cluster: it grows, loses nodes, cuts its log, changes its leader, shrinks and restarts.
     #[arg(long, conflicts_with = "nodes")]
     long: bool,
     /// Keep the nodes' directories here.

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use synod::storage::{FileStorage, ForceError, StorageError};
 use synod::{ClusterId, NodeId};
 
-/// Leaves a node alone with what its directory holds, when more than half of the voters are lost for ever.
+/// Leave a node alone with what it has, when the others are lost for ever; says what may be lost.
 ///
-/// Nobody can say then what the lost ones had chosen: writes that were acknowledged may be lost, and this says which may be.
+/// When more than half of the voters are lost, nobody can say what they had chosen: writes that were acknowledged may be lost, and this says which may be.
 /// So it is never done by itself. The survivor goes on as a cluster of one, in a new epoch that no other node of the old
 /// cluster can talk to. Do it on one survivor only, the one that has learned most (see `chosen` in `kv status`), while it is
 /// stopped. Then start it with `kv serve`, wipe all others, and let them join under new ids and the new `--epoch`.

@@ -20,7 +20,9 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How long the program may take to end when `kv lock` is told to.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// Runs COMMAND while it holds the lock NAME, and renews the lock until COMMAND ends. The exit code is that of COMMAND.
+/// Run a program under a lock.
+///
+/// The lock is renewed until COMMAND ends; the exit code is that of COMMAND.
 ///
 /// A lock like this one is not safe by itself. Who holds it may be stopped for longer than the time to live (by the
 /// scheduler, a slow disk, the network); then the lock goes to somebody else, and the first one wakes up and writes, believing

@@ -44,7 +44,7 @@ pub(crate) struct Options {
     observer: bool,
 }
 
-/// `kv recover`.
+/// Run a node in the place of one that is lost with its disk.
 ///
 /// A machine that lost its disk, or can trust it no more, comes back as a new node: what the old one had promised is
 /// forgotten, and others may rely on it, so its id never votes again. The new node learns what was chosen, and then takes

@@ -65,10 +65,11 @@ fn a_silent_holder_loses_the_lock_and_its_late_write_is_refused() {
 }
 
 #[test]
-fn a_lock_outlives_the_process_that_granted_it() {
+fn a_lock_outlives_the_process_that_granted_it_and_the_log_that_it_stands_in() {
     let (node, dir) = (nodes(1).remove(0), TempDir::new().unwrap());
     let running = node.start(dir.path()).ready();
     let token = acquired(&running, "a", 1, 60_000);
+    assert_eq!(running.ask("POST", "/snapshot").status, 200);
     assert_eq!(running.terminate(), Some(0));
     let running = node.start(dir.path()).ready();
     assert_eq!(running.ask("GET", "/locks/disk").json()["token"], token);

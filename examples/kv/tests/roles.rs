@@ -101,6 +101,10 @@ fn a_lost_node_is_recovered_under_a_new_id_by_one_command() {
     let (mut running, _dirs) = start(&nodes);
     assert_eq!(put(&running[0], "a"), 201);
     drop(running.remove(2));
+    for node in &running {
+        // A node that has not applied the write yet has nothing to take a snapshot of.
+        eventually(|| node.ask("POST", "/snapshot").status == 200);
+    }
     let dir = TempDir::new().unwrap();
     let recovered = joining(4, &nodes, &["--lost=3"]);
     let started = recovered.start_with("recover", dir.path()).ready();

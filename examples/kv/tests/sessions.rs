@@ -61,11 +61,14 @@ fn a_retry_under_the_next_leader_is_applied_once() {
 }
 
 #[test]
-fn a_session_outlives_the_process_that_opened_it() {
+fn a_session_outlives_the_process_that_opened_it_and_the_log_that_it_stands_in() {
     let (node, dir) = (nodes(1).remove(0), TempDir::new().unwrap());
     let running = node.start(dir.path()).ready();
     let key = format!("\"{}/1\"", open(&running));
     let first = create(&running, "/kv/a", &key);
+    let snapshot = running.ask("POST", "/snapshot");
+    assert_eq!(snapshot.status, 200);
+    assert!(snapshot.json()["slot"].as_u64() >= first.etag().trim_matches('"').parse().ok());
     assert_eq!(running.terminate(), Some(0));
     let again = create(&node.start(dir.path()).ready(), "/kv/a", &key);
     assert_eq!((again.status, again.etag()), (201, first.etag()));

@@ -102,10 +102,14 @@ impl<'a> Load<'a> {
             let sent = Instant::now();
             let put = self.client.put(&node, &key, value.clone(), &options);
             match timeout(PATIENCE, put).await {
-                Ok(Ok(_)) => return Ok(self.count(sent)),
+                Ok(Ok(_)) => {
+                    self.count(sent);
+                    break;
+                }
                 Ok(Err(error)) if error.is("precondition_failed") => {
                     self.applied_twice.set(self.applied_twice.get() + 1);
-                    return Ok(self.count(sent));
+                    self.count(sent);
+                    break;
                 }
                 Ok(Err(error)) if !error.may_pass() => return Err(error),
                 _ => sleep(PAUSE).await,

@@ -1,4 +1,4 @@
-//! The long story: the life of a cluster in a minute, while clients write to it.
+//! The long story: the life of a cluster, while clients write to it.
 
 use super::load::Load;
 use super::{Report, compared};

@@ -94,6 +94,8 @@ impl HttpError {
             Self::Propose(ProposeError::Unknown { .. })
             | Self::Change(ChangeError::Unknown)
             | Self::Transfer(TransferError::Unknown) => (StatusCode::GATEWAY_TIMEOUT, "outcome_unknown"),
+            Self::Snapshot(SnapshotError::Empty) => (StatusCode::CONFLICT, "nothing_applied"),
+            Self::Snapshot(SnapshotError::Deadline) => (StatusCode::GATEWAY_TIMEOUT, "deadline"),
             Self::Read(ReadError::Deadline) => (StatusCode::GATEWAY_TIMEOUT, "deadline"),
             Self::Read(ReadError::Interrupted) | Self::Snapshot(SnapshotError::Interrupted) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "interrupted")
@@ -101,13 +103,14 @@ impl HttpError {
             Self::Propose(ProposeError::Busy)
             | Self::Read(ReadError::Busy)
             | Self::Change(ChangeError::Busy)
-            | Self::Transfer(TransferError::Busy) => (StatusCode::TOO_MANY_REQUESTS, "busy"),
+            | Self::Transfer(TransferError::Busy)
+            | Self::Snapshot(SnapshotError::Busy) => (StatusCode::TOO_MANY_REQUESTS, "busy"),
             Self::Change(ChangeError::Refused(refusal)) => change_refused(refusal),
             Self::Transfer(TransferError::Refused(refusal)) => transfer_refused(refusal),
             Self::Snapshot(SnapshotError::InProgress) => (StatusCode::CONFLICT, "snapshot_in_progress"),
             Self::Read(ReadError::Witness) => (StatusCode::MISDIRECTED_REQUEST, "witness"),
             Self::Snapshot(SnapshotError::Witness) => (StatusCode::UNPROCESSABLE_ENTITY, "witness"),
-            Self::Snapshot(SnapshotError::Failed(_)) => {
+            Self::Snapshot(SnapshotError::Failed(_) | SnapshotError::Panicked { .. }) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "snapshot_failed")
             }
             Self::Propose(ProposeError::TooLarge { .. }) | Self::TooLarge { .. } => {

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use synod::NodeId;
 
-/// How long a change of the members may take: new voters fetch the state first.
-const CHANGE_DEADLINE: Duration = Duration::from_secs(60);
+/// How long a change of the members or a snapshot may take: a state is fetched or written first.
+const STATE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Whom to hand the lead over to.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -50,7 +50,7 @@ pub(super) async fn change(
     }
     let present = service.handle.status().await?.membership;
     let change = body.change(present.as_ref()).map_err(synod::ChangeError::from)?;
-    let membership = service.handle.with_deadline(CHANGE_DEADLINE).change(change).await?;
+    let membership = service.handle.with_deadline(STATE_DEADLINE).change(change).await?;
     Ok(HttpResponse::Ok().json(MembersBody::from(&membership)))
 }
 
@@ -66,6 +66,6 @@ pub(super) async fn transfer(
 
 /// Takes a snapshot on this node, and cuts its log below.
 pub(super) async fn snapshot(service: web::Data<Service>) -> Result<HttpResponse, HttpError> {
-    let slot = service.handle.snapshot().await?.through.get();
+    let slot = service.handle.with_deadline(STATE_DEADLINE).snapshot().await?.through.get();
     Ok(HttpResponse::Ok().json(SnapshotBody { slot }))
 }
