@@ -327,12 +327,14 @@ fn sizes_of_quorums_that_need_not_meet_are_refused_however_they_arrive() {
     assert!(!node::is_well_formed(&accept), "a peer's word for it is dropped");
 }
 
-// protocol 0 (α), 7.4
+// protocol 0 (α), 7.4, 12.4
 #[test]
 fn the_constants_of_the_cluster_cannot_be_changed() {
     let mut leader = leader_of(old(), &[1, 2]);
     leader.take(progress(2, 0));
-    for other in [voters_with_alpha(3, 9), old().with_lease(Duration::from_secs(1))] {
+    for other in
+        [voters_with_alpha(3, 9), old().with_lease(Duration::from_secs(1)), old().with_sessions_max(7)]
+    {
         let out = leader.take(change(7, Change::Set(other)));
         assert_eq!(outcomes(&out), [refused(7, ChangeRefusal::OtherConstants)]);
     }

@@ -60,8 +60,8 @@ pub enum ChangeRefusal {
     /// The membership that would result is not possible: nobody would vote, or quorums need not meet.
     #[error("the membership that would result is not possible: {0}")]
     Impossible(String),
-    /// α and the lease are constants of the cluster.
-    #[error("alpha and the lease are constants of the cluster")]
+    /// α, the lease and the count of sessions are constants of the cluster.
+    #[error("alpha, the lease and the count of sessions are constants of the cluster")]
     OtherConstants,
     /// So many of the new voters do not answer or lag behind that the new membership could not go on.
     #[error("the new membership could not go on: {lagging:?} do not answer, or lag behind")]

@@ -280,9 +280,10 @@ impl Membership {
         Duration::from_millis(self.lease_ms)
     }
 
-    /// Whether `other` has the same α and lease, which never change.
+    /// Whether `other` has the same α, lease and count of sessions, which never change.
     pub fn has_constants_of(&self, other: &Self) -> bool {
-        (self.alpha, self.lease_ms) == (other.alpha, other.lease_ms)
+        let constants = |of: &Self| (of.alpha, of.lease_ms, of.sessions_max);
+        constants(self) == constants(other)
     }
 
     fn count(&self, nodes: &BTreeSet<NodeId>) -> usize {
