@@ -5,6 +5,7 @@
 //! prepares, a quorum first answers the pre-prepare. Quorum is 3 of 5, and this node is 1 ("A").
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "rules/support.rs"]
 mod support;
 
 use std::collections::VecDeque;

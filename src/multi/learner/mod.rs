@@ -49,6 +49,8 @@ pub struct Learner {
     /// No state machine: nothing is delivered.
     witness: bool,
     request: Option<Request>,
+    /// Who was asked and brought nothing: before the time is over only others are asked, if they are there and have more.
+    in_vain: BTreeSet<NodeId>,
     /// Values were handed to the acceptor; the next request waits until it has them, but no longer than this.
     storing: Option<Time>,
     /// When to ask a peer how far it is, though nobody said that this node lags: there may be no leader to say so.
@@ -80,6 +82,7 @@ impl Learner {
             memberships: None,
             witness: false,
             request: None,
+            in_vain: BTreeSet::new(),
             storing: None,
             probe: Time::ZERO,
             installing: Installing::default(),
@@ -172,6 +175,7 @@ impl Learner {
     fn on_wake(&mut self, now: Time, out: &mut Vec<Effect>) {
         self.armed = None;
         if let Some(late) = self.request.take_if(|request| request.expires <= now) {
+            self.in_vain.clear();
             if !self.links.contains(&late.peer) {
                 self.pass_over(now, late.peer);
             }
@@ -250,10 +254,11 @@ impl Learner {
         let useful = first <= self.learned.next() && end > self.learned.next();
         self.known.insert(from, chosen_through);
         self.bound_known();
-        // After an answer that brings nothing only a peer that is there and has more is asked before the time is over.
-        let others = chosen_through <= self.learned && self.links.iter().any(|peer| self.is_ahead(*peer));
-        if self.request.is_some_and(|request| request.peer == from) && (useful || others) {
-            self.request = None;
+        if useful {
+            self.forget_request(from);
+            self.in_vain.clear();
+        } else if self.request.is_some_and(|request| request.peer == from) {
+            self.in_vain.insert(from);
         }
         if useful {
             self.storing = Some(now + self.limits.catch_up_timeout);
@@ -266,7 +271,11 @@ impl Learner {
     /// `peer` has learned through `through`, as somebody said.
     fn knows(&mut self, peer: NodeId, through: Slot) {
         let known = self.known.entry(peer).or_default();
+        let has_more_now = *known <= self.learned && self.learned < through;
         *known = (*known).max(through);
+        if has_more_now && self.in_vain.remove(&peer) {
+            self.forget_request(peer);
+        }
         self.bound_known();
     }
 
@@ -289,13 +298,18 @@ impl Learner {
 
     /// Asks a peer that has more for the next chunk, if nothing is on its way; and any peer now and then.
     fn fetch(&mut self, now: Time, out: &mut Vec<Effect>) {
-        if self.request.is_some() || self.storing.is_some() || self.installing.is_replacing_log() {
+        let waits = self.request.is_some_and(|request| !self.in_vain.contains(&request.peer));
+        if waits || self.storing.is_some() || self.installing.is_replacing_log() {
             return;
         }
         let need = self.installing.need.filter(|_| !self.installing.is_under_way());
         let ahead = |peer: &NodeId| need.is_none() && self.is_ahead(*peer);
-        let mut peers: Vec<NodeId> = self.links.iter().copied().filter(ahead).collect();
+        let fresh = |peer: &NodeId| !self.in_vain.contains(peer);
+        let mut peers: Vec<NodeId> = self.links.iter().copied().filter(ahead).filter(fresh).collect();
         if peers.is_empty() {
+            if self.request.is_some() {
+                return;
+            }
             peers = self.known.keys().copied().filter(ahead).collect();
             // Whoever said so may be gone, and others may have it too.
             if !peers.is_empty() || self.probe <= now || !self.introduced || need.is_some() {

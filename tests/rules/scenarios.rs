@@ -1,9 +1,6 @@
 //! Whole nodes together: the scenarios of Multi-Paxos.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-mod support;
-
-use support::*;
+use crate::support::*;
 use synod::multi::*;
 
 fn is_accept(message: &Message) -> bool {
@@ -245,7 +242,7 @@ fn a_leader_that_one_voter_refuses_goes_on_under_a_higher_id_and_nothing_is_lost
     cluster.propose(1, "a");
     cluster.pass(2000);
     assert!(cluster.leads(1));
-    assert!(matches!(cluster.state(1), ProposerState::Leading { id } if id > support::id(3, 3)));
+    assert!(matches!(cluster.state(1), ProposerState::Leading { id } if id > crate::support::id(3, 3)));
     for number in 1..=3 {
         assert_eq!(cluster.delivered(number), [(1, batch("a"))], "at n{number}");
     }

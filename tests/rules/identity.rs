@@ -1,9 +1,6 @@
 //! Formation and admission: who may vote at all, and whom a node lets in.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-mod support;
-
-use support::*;
+use crate::support::*;
 use synod::multi::*;
 
 /// Acceptor `number`, bootstrapped with three members and an empty log.
@@ -272,7 +269,7 @@ fn strangers_are_bounded_over_all_starts_and_never_shut_a_member_out() {
         assert_eq!(verdict, Ok(()));
         written.extend(records);
     }
-    let mut restarted = support::acceptor(written);
+    let mut restarted = crate::support::acceptor(written);
     for stranger in 256..300 {
         let (_, verdict) = admit(&mut restarted, started(1000 + stranger, &[1]));
         let expected = if stranger < 259 { Ok(()) } else { Err(Refusal::Unavailable) };

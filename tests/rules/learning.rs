@@ -1,9 +1,6 @@
 //! Learning: what a node may take as chosen, and how it reaches the state machine.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-mod support;
-
-use support::*;
+use crate::support::*;
 use synod::multi::*;
 
 fn heartbeat(under: (u64, u64), watermark: u64) -> Message {

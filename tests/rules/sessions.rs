@@ -1,11 +1,8 @@
 //! Sessions: what makes a repeat apply once, as a function of the log.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-mod support;
-
+use crate::support::*;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
-use support::*;
 use synod::codec;
 use synod::multi::*;
 

@@ -1,12 +1,9 @@
 //! Snapshots: where the log begins, how it is cut there, and how a node that is too far behind begins there too.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-mod support;
-
+use crate::support::*;
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::time::Duration;
-use support::*;
 use synod::multi::*;
 
 const CHUNK: usize = 4;
@@ -140,10 +137,20 @@ fn the_log_is_cut_behind_a_snapshot_that_a_durable_base_names() {
 fn a_snapshot_at_or_below_the_base_or_above_what_is_learned_cuts_nothing() {
     let first = Record::Based { base: base(snapshot(4, 9)) };
     let mut acceptor = acceptor((1..=6).map(|at| chosen(at, batch("x"))).chain([first]));
-    for through in [3, 4, 7] {
-        let out = acceptor.take(AcceptorInput::SnapshotTaken { snapshot: snapshot(through, 8) });
+    for (through, bytes) in [(3, 8), (4, 9), (7, 8)] {
+        let out = acceptor.take(AcceptorInput::SnapshotTaken { snapshot: snapshot(through, bytes) });
         assert_eq!(out, [begin(base(snapshot(4, 9)))], "the learner hears what stands");
     }
+}
+
+// protocol 4.2, fault F10
+#[test]
+fn a_snapshot_that_was_drawn_anew_takes_the_place_of_a_damaged_one() {
+    let first = Record::Based { base: base(snapshot(4, 9)) };
+    let mut acceptor = acceptor((1..=6).map(|at| chosen(at, batch("x"))).chain([first]));
+    acceptor.take(AcceptorInput::SnapshotTaken { snapshot: snapshot(4, 8) });
+    assert_eq!(acceptor.log().base().unwrap().snapshot, Some(snapshot(4, 8)));
+    assert_eq!(acceptor.log().chosen_through(), slot(6));
 }
 
 // protocol 4.2

@@ -1,9 +1,6 @@
 //! Catch-up: how a node that lags fetches what was chosen.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-mod support;
-
-use support::*;
+use crate::support::*;
 use synod::multi::*;
 
 /// A learner whose log knows the first membership.

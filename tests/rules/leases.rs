@@ -1,10 +1,7 @@
 //! Leases: what a voter grants, how a leader counts, and what ends it (protocol 7.4).
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-mod support;
-
+use crate::support::*;
 use std::time::Duration;
-use support::*;
 use synod::election::{Election, Timing};
 use synod::multi::*;
 

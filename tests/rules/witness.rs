@@ -1,9 +1,6 @@
 //! Witnesses: what a node without a state says of itself, and what a leader makes of it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-mod support;
-
-use support::*;
+use crate::support::*;
 use synod::multi::*;
 
 fn progress(peer: u64, durable_through: u64, witness: bool) -> ProposerInput {

@@ -1,9 +1,6 @@
 //! Reads: how far one waits, and what proves that the leader still leads (protocol 7.1 to 7.3).
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-mod support;
-
-use support::*;
+use crate::support::*;
 use synod::multi::*;
 
 const ALPHA: u64 = 2;

@@ -1,9 +1,6 @@
 //! Phase 1: what an acceptor promises and reports, and what a proposer may conclude from it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-mod support;
-
-use support::*;
+use crate::support::*;
 use synod::multi::node::is_well_formed;
 use synod::multi::*;
 use synod::paxos::ProposalId;

@@ -1,9 +1,6 @@
 //! Phase 2: what an acceptor accepts, what a leader counts, and when it gives up.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-mod support;
-
-use support::*;
+use crate::support::*;
 use synod::multi::*;
 
 fn vote(under: (u64, u64), slots: &[Interval], sequence: u64) -> Message {

@@ -1,10 +1,7 @@
 //! The election: when a node asks, campaigns, pulses and steps down.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-mod support;
-
+use crate::support::*;
 use std::time::Duration;
-use support::*;
 use synod::election::{Election, Timing};
 use synod::multi::*;
 use synod::paxos::ProposalId;

@@ -1,11 +1,8 @@
 //! Changes: what a leader proposes to change the membership, what it refuses, and how it goes when it is left out.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-mod support;
-
+use crate::support::*;
 use std::collections::BTreeSet;
 use std::time::Duration;
-use support::*;
 use synod::multi::*;
 
 const ALPHA: u64 = 2;

@@ -1,9 +1,6 @@
 //! Handing over: a leader that is sent away, or left out by the membership, and nodes that are not needed any more.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-mod support;
-
-use support::*;
+use crate::support::*;
 use synod::multi::*;
 use synod::paxos::ProposalId;
 
