@@ -84,8 +84,7 @@ fn a_survivor_is_alone_in_a_new_epoch_and_says_what_may_be_lost() {
         alone(&recovered, 1, &format!("start {start}"));
         let log = &recovered.log;
         assert_eq!((log.chosen_through(), log.promised()), (Slot::new(8), Some(id(7))));
-        let retired: Vec<u64> =
-            log.memberships().unwrap().retired().iter().map(|(node, _)| node.get()).collect();
+        let retired: Vec<u64> = log.memberships().unwrap().retired().keys().map(|node| node.get()).collect();
         assert_eq!(retired, [2, 3]);
         let read = block_on(storage.read(Slot::FIRST..Slot::MAX, 10_000)).unwrap();
         let values: Vec<Value> = read.into_iter().map(|(_, entry)| entry.value).collect();
