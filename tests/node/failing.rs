@@ -162,7 +162,7 @@ fn a_role_that_panics_is_built_anew_and_the_node_goes_on() {
     }
 }
 
-// protocol 11.6
+// protocol 11.6, scenario O4
 #[test]
 fn an_acceptor_is_rebuilt_only_after_its_append_has_ended_and_without_its_sends() {
     simulate(async {

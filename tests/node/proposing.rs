@@ -182,6 +182,7 @@ fn a_command_that_fits_no_batch_is_too_large_and_the_largest_one_that_fits_is_no
     });
 }
 
+// scenario O5
 #[test]
 fn a_slow_subscriber_sees_the_newest_leadership_and_holds_up_nobody() {
     simulate(async {

@@ -113,7 +113,7 @@ fn the_log_stays_short_however_many_commands_come() {
     });
 }
 
-// protocol 4.2, 5.2, scenario M6
+// protocol 4.2, 5.2, scenario M6, fault F26
 #[test]
 fn a_node_that_comes_back_behind_the_cut_gets_the_snapshot_and_then_the_tail() {
     simulate(async {
@@ -190,6 +190,7 @@ fn a_restart_restores_state_sessions_and_memberships() {
     });
 }
 
+// protocol 11.6, scenario O4
 #[test]
 fn a_rebuilt_learner_begins_at_the_snapshot() {
     simulate(async {

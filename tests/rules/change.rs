@@ -157,7 +157,7 @@ fn a_new_leader_fills_up_to_where_its_predecessors_membership_comes_into_force()
 
 // ------------------------------------------------------------------ one at a time
 
-// protocol 6.2
+// protocol 6.2, scenario M8
 #[test]
 fn a_change_is_refused_while_another_one_waits_is_proposed_or_is_not_in_force() {
     let is_refused = |leader: &mut Proposer, stage: &str| {

@@ -60,7 +60,7 @@ fn receivers(effects: &[Effect], at: u64) -> Vec<u64> {
 
 // ------------------------------------------------------------------ which one governs
 
-// protocol 6.1
+// protocol 6.1, scenario M8
 #[test]
 fn the_slots_through_alpha_above_a_membership_stay_with_the_old_voters() {
     let (mut leader, out) = leader_that_recovers(new());

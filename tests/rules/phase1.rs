@@ -43,7 +43,7 @@ fn of_two_ids_with_one_number_the_higher_node_wins() {
     assert_eq!(records(&promised), [Record::Promised { id: id(5, 3) }]);
 }
 
-// protocol 1.2
+// protocol 1.2, scenario D3
 #[test]
 fn a_repeated_prepare_repeats_the_promise_and_waits_for_the_same_write() {
     let mut acceptor = acceptor([]);
