@@ -168,20 +168,20 @@ impl<S: StateMachine> Calls<S> {
         state: ProposerState,
         out: &mut Vec<Effect>,
     ) -> Vec<ProposerInput> {
-        let mut inputs = Vec::new();
+        let (mut inputs, mut reads, mut leased) = (Vec::new(), Vec::new(), Vec::new());
         let other = self.wires.other_leader();
         for ticket in std::mem::take(&mut self.new) {
             let Some(call) = self.calls.get_mut(&ticket) else { continue };
             match (state, other) {
                 (ProposerState::Leading { .. }, _) => {
                     call.stage = Stage::WithRole;
-                    inputs.push(match &call.kind {
-                        Kind::Read { lease, .. } => ProposerInput::Read { ticket, lease: *lease },
-                        Kind::PeerRead { .. } => ProposerInput::Read { ticket, lease: false },
+                    match &call.kind {
+                        Kind::Read { lease: true, .. } => leased.push(ticket),
+                        Kind::Read { .. } | Kind::PeerRead { .. } => reads.push(ticket),
                         Kind::Admin { call, .. } | Kind::PeerAdmin { call, .. } => {
-                            ProposerInput::Admin { ticket, call: call.clone() }
+                            inputs.push(ProposerInput::Admin { ticket, call: call.clone() });
                         }
-                    });
+                    }
                 }
                 _ if call.kind.is_of_peer() => self.end_of_lead(ticket, out),
                 (ProposerState::Idle, Some(leader)) => {
@@ -194,6 +194,11 @@ impl<S: StateMachine> Calls<S> {
                     self.look_at(now + self.wires.limits.resend);
                 }
                 _ => self.new.push_back(ticket),
+            }
+        }
+        for (tickets, lease) in [(reads, false), (leased, true)] {
+            if !tickets.is_empty() {
+                inputs.push(ProposerInput::Read { tickets, lease });
             }
         }
         inputs

@@ -189,11 +189,11 @@ pub enum ProposerInput {
     Campaign,
     /// Give up leading or campaigning.
     StepDown,
-    /// A read wants to know how far it has to wait, with this node confirmed as leader (7.1, 7.2); answered by
-    /// [`Effect::Answer`].
+    /// Reads want to know how far they have to wait, with this node confirmed as leader (7.1, 7.2); each is answered by
+    /// [`Effect::Answer`]. Those that come together share a round of confirmations.
     Read {
-        /// Comes back in the answer.
-        ticket: u64,
+        /// Come back in the answers.
+        tickets: Vec<u64>,
         /// Whether a lease is enough, in place of a round of confirmations (7.4).
         lease: bool,
     },

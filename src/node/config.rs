@@ -33,7 +33,7 @@ use std::time::Duration;
 /// | `change_patience` | 60 s | a new node fetches the state first | a change whose new voters lag is refused; observers stay |
 /// | `snapshot_log_bytes` | 64 MiB | about a second of replay | with more log than that behind the last snapshot, the next is taken |
 /// | `snapshot_chunk_bytes` | 256 KiB | below `frame_bytes_max`; a heartbeat waits behind one chunk at most | a snapshot is fetched and written in more chunks |
-/// | `snapshot_bytes_per_second` | 64 MiB | a commit waits behind what the disk is writing | writing and sending a snapshot pause |
+/// | `snapshot_bytes_per_second` | 32 MiB | a commit waits behind what the disk is writing | writing and sending a snapshot pause |
 /// | `scrub_bytes_per_second` | 1 MiB | 64 MiB of log are checked within a minute | the scrub pauses |
 /// | `disk_stall` | 1 s | a flush takes milliseconds | a leader whose flush takes longer hands over; such a node is not elected for ten times as long |
 /// | `admin_max` | 64 | operators' calls under way | `Busy` |
@@ -177,7 +177,7 @@ impl Config {
             change_patience: Duration::from_secs(60),
             snapshot_log_bytes: 64 << 20,
             snapshot_chunk_bytes: 256 << 10,
-            snapshot_bytes_per_second: 64 << 20,
+            snapshot_bytes_per_second: 32 << 20,
             scrub_bytes_per_second: 1 << 20,
             disk_stall: Duration::from_secs(1),
             admin_max: 64,

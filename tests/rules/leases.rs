@@ -206,7 +206,7 @@ fn a_heartbeat_that_asked_for_no_lease_is_no_grant() {
 // ------------------------------------------------------------------ reads under a lease
 
 fn leased_read(ticket: u64) -> ProposerInput {
-    ProposerInput::Read { ticket, lease: true }
+    ProposerInput::Read { tickets: vec![ticket], lease: true }
 }
 
 fn grant(until: u64, next: u64) -> ProposerInput {
@@ -230,7 +230,8 @@ fn a_read_under_a_lease_asks_nobody_and_one_without_or_after_it_does() {
     let mut leader = leader_with_lease();
     let out = leader.take_at(ms(899), leased_read(1));
     assert_eq!((answers(&out), sends(&out)), (vec![readable(1, 0)], vec![]));
-    for (at, input) in [(899, ProposerInput::Read { ticket: 2, lease: false }), (900, leased_read(3))] {
+    for (at, input) in [(899, ProposerInput::Read { tickets: vec![2], lease: false }), (900, leased_read(3))]
+    {
         let mut leader = leader_with_lease();
         let out = leader.take_at(ms(at), input);
         assert_eq!((answers(&out), sends(&out).len()), (vec![], 3));

@@ -15,7 +15,7 @@ fn new() -> Membership {
 }
 
 fn read(ticket: u64) -> ProposerInput {
-    ProposerInput::Read { ticket, lease: false }
+    ProposerInput::Read { tickets: vec![ticket], lease: false }
 }
 
 fn yes(from: u64, nonce: u64) -> ProposerInput {
@@ -56,6 +56,16 @@ fn a_read_waits_for_what_was_proposed_before_it_and_for_nothing_after() {
     assert_eq!(asked(&out), all_of(1));
     assert_eq!(answers(&leader.take(yes(1, 1))), []);
     assert_eq!(answers(&leader.take(yes(2, 1))), [readable(7, 1)]);
+}
+
+// protocol 7.2
+#[test]
+fn reads_that_arrive_together_share_the_first_round() {
+    let mut leader = leader(0);
+    let out = leader.take(ProposerInput::Read { tickets: vec![7, 8, 9], lease: false });
+    assert_eq!(asked(&out), all_of(1), "one question to each");
+    leader.take(yes(1, 1));
+    assert_eq!(answers(&leader.take(yes(2, 1))), [readable(7, 0), readable(8, 0), readable(9, 0)]);
 }
 
 // protocol 7.1

@@ -715,7 +715,10 @@ impl World {
     /// Somebody reads at every node that says it leads.
     fn read(&mut self, id: NodeId) {
         let acknowledged = self.checks.acknowledged_through;
-        self.ticket(id, Ticket::Read(acknowledged), |ticket| ProposerInput::Read { ticket, lease: false });
+        self.ticket(id, Ticket::Read(acknowledged), |ticket| ProposerInput::Read {
+            tickets: vec![ticket],
+            lease: false,
+        });
     }
 
     fn ticket(&mut self, id: NodeId, kind: Ticket, input: impl FnOnce(u64) -> ProposerInput) {

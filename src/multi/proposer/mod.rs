@@ -126,7 +126,7 @@ impl Proposer {
         match input {
             ProposerInput::Message { from, message } => self.on_message(now, from, message, out),
             ProposerInput::Propose { batch } => self.on_propose(now, batch, out),
-            ProposerInput::Read { ticket, lease } => self.on_read(now, ticket, lease, out),
+            ProposerInput::Read { tickets, lease } => self.on_read(now, &tickets, lease, out),
             ProposerInput::Lease { until, next } => self.on_lease(until, next),
             ProposerInput::Admin { ticket, call } => self.on_admin(now, ticket, call, out),
             ProposerInput::Progress { peer, durable_through, witness } => {

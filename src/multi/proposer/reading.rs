@@ -109,14 +109,15 @@ impl Reading {
 }
 
 impl Proposer {
-    /// A read arrives: it takes its mark.
-    pub(super) fn on_read(&mut self, now: Time, ticket: u64, lease: bool, out: &mut Vec<Effect>) {
-        let Some((mark, valid)) = self.take_mark() else {
-            out.push(Effect::Answer { ticket, answer: Answer::NotLeading });
-            return;
-        };
-        if let Phase::Leading(led) = &mut self.phase {
-            led.reading.waiting.push_back(Waiting { ticket, mark, valid, lease });
+    /// Reads arrive: they take their mark.
+    pub(super) fn on_read(&mut self, now: Time, tickets: &[u64], lease: bool, out: &mut Vec<Effect>) {
+        let mark = self.take_mark();
+        for &ticket in tickets {
+            if let (Phase::Leading(led), Some((mark, valid))) = (&mut self.phase, mark) {
+                led.reading.waiting.push_back(Waiting { ticket, mark, valid, lease });
+            } else {
+                out.push(Effect::Answer { ticket, answer: Answer::NotLeading });
+            }
         }
         self.look_at_reads(now, out);
     }
