@@ -81,7 +81,8 @@ impl<S: Simulated> World<S> {
         let sessions_max = if random.draw().is_multiple_of(4) { 3 } else { SESSIONS_MAX };
         let membership = Membership::voters(ids.iter().map(|id| (*id, ""))).ok()?;
         let membership = membership.with_alpha(alpha).ok()?.with_sessions_max(sessions_max);
-        let state = State::new(new(), sessions_max);
+        let mut state = State::new(new(), sessions_max);
+        state.repeats = options.breakage == Some(Breakage::RepeatedCommand);
         let clients = (0..weather.clients).map(|_| Client::new()).collect();
         let mut world = Self {
             new,

@@ -27,6 +27,11 @@ impl Cursors {
         Ok(())
     }
 
+    /// `node` comes back from a past of which it will be told.
+    pub(in super::super) fn begin_anew(&mut self, node: NodeId) {
+        self.applied.remove(&node);
+    }
+
     /// `node` comes back: what it promised is what it said it promised.
     pub(in super::super) fn restarted(
         &mut self,

@@ -114,24 +114,33 @@ impl<S: Simulated> World<S> {
         }
         let wait = self.micros(10_000, 300_000);
         self.wait(nth, wait);
-        if let Some(node) = node {
-            self.submit(nth, call, node);
+        if !node.is_some_and(|node| self.submit(nth, call, node)) {
+            // Nobody took it: that is no attempt, and it may try again at once.
+            let soon = self.micros(2_000, 20_000);
+            self.wait(nth, soon);
+            if let Some(client) = self.clients.get_mut(nth) {
+                client.attempts -= 1;
+                client.node = None;
+            }
         }
     }
 
-    fn submit(&mut self, nth: usize, call: u64, id: NodeId) {
-        let Some(client) = self.clients.get(nth) else { return };
+    /// Asks `id`; false if it takes no call now.
+    fn submit(&mut self, nth: usize, call: u64, id: NodeId) -> bool {
+        let Some(client) = self.clients.get(nth) else { return false };
         let doubled = self.random.draw().is_multiple_of(16);
         match &client.call {
             Some(Call::Read(..)) if self.is_broken(Breakage::StaleRead) => {
-                if let Some(machine) = self.machines.get_mut(&id).filter(|machine| machine.is_awake()) {
-                    machine.reads.push((Slot::ZERO, nth, call));
-                    self.serve_reads(id);
-                }
+                let awake = self.machines.get_mut(&id).filter(|machine| machine.is_awake());
+                let Some(machine) = awake else { return false };
+                machine.reads.push((Slot::ZERO, nth, call));
+                self.serve_reads(id);
+                true
             }
             Some(Call::Read(..)) if self.machines.get(&id).is_some_and(super::Machine::leads) => {
                 let kind = Ticket::Client { client: nth, call };
                 self.ask(id, kind, |ticket| ProposerInput::Read { tickets: vec![ticket], lease: false });
+                true
             }
             Some(Call::Opening) => {
                 self.propose(id, &[(Tag::OpenSession(None), Vec::new())], Some((nth, call)))
@@ -140,18 +149,20 @@ impl<S: Simulated> World<S> {
                 let command = (Tag::InSession(*stamp), codec::encode(command).unwrap_or_default());
                 let twice = [command.clone(), command];
                 let commands = if doubled { &twice[..] } else { &twice[..1] };
-                self.propose(id, commands, Some((nth, call)));
+                self.propose(id, commands, Some((nth, call)))
             }
-            _ => {}
+            _ => false,
         }
     }
 
-    /// Fills a batch and has `id` propose it, if it leads and has room.
-    fn propose(&mut self, id: NodeId, commands: &[(Tag, Vec<u8>)], caller: Option<(usize, u64)>) {
+    /// Fills a batch and has `id` propose it, if it leads and has room; false if not.
+    fn propose(&mut self, id: NodeId, commands: &[(Tag, Vec<u8>)], caller: Option<(usize, u64)>) -> bool {
         let early = self.is_broken(Breakage::EarlyAnswer);
-        let Some(machine) = self.machines.get_mut(&id).filter(|machine| machine.is_awake()) else { return };
+        let Some(machine) = self.machines.get_mut(&id).filter(|machine| machine.is_awake()) else {
+            return false;
+        };
         if machine.node.as_ref().is_none_or(|node| node.proposer.room() == 0) {
-            return;
+            return false;
         }
         machine.batches += 1;
         let batch = BatchId { node: id, incarnation: machine.disk.starts(), serial: machine.batches };
@@ -163,6 +174,7 @@ impl<S: Simulated> World<S> {
         }
         let input = Local::Proposer(ProposerInput::Propose { batch: builder.finish() });
         self.with(id, |node, now, out| node.step(now, input, out));
+        true
     }
 
     /// Batches without a command, so that the log grows, and reads of nobody in particular.

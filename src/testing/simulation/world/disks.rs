@@ -76,7 +76,7 @@ impl<S: Simulated> World<S> {
         let id = self.pick();
         let sick = |machine: &super::Machine<S>| {
             let unknown = machine.node.as_ref().is_some_and(|node| node.acceptor.log().has_unknown());
-            machine.disk.is_sick() || unknown
+            unknown || machine.disk.is_sick() || machine.disk.fold().has_unknown()
         };
         let kinds = self.weather.rot.clone();
         let Some(kind) = self.one_of(&kinds).filter(|_| !self.machines.values().any(sick)) else { return };

@@ -87,6 +87,7 @@ impl<S: Simulated> World<S> {
         self.note(id, || format!("n{id} starts, promised {promised:?}, chosen through {chosen_through}"));
         let stale = self.machines.get(&id).is_some_and(|machine| machine.is_stale);
         if stale {
+            self.checks.cursors.begin_anew(id);
             return;
         }
         let verdict = self.checks.cursors.restarted(id, promised);
