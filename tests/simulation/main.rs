@@ -2,7 +2,7 @@
 //! to be seen.
 //!
 //! A failure prints its seed and a shortened history; `SYNOD_SEED=<seed> cargo test --test simulation` runs that one alone,
-//! `SYNOD_NODES=<nodes>` with so many nodes.
+//! `SYNOD_NODES=<nodes>` with so many nodes, and `SYNOD_SEEDS=<seeds>` tries fewer.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
 
@@ -80,6 +80,7 @@ fn no_seed_breaks_a_promise_or_stops_the_cluster() {
     let began = std::time::Instant::now();
     let mut totals = Totals::default();
     for (nodes, seeds) in SEEDS {
+        let seeds = environment("SYNOD_SEEDS").map_or(seeds, |limit| limit.min(seeds));
         let run = run_seeds(&simulation(nodes), 0..seeds, THREADS);
         assert_kept(&run);
         totals.join(run);

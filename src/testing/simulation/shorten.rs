@@ -1,6 +1,6 @@
 //! Shortening: fewer faults and an earlier end, as long as the same promise is broken.
 
-use super::fault::Fault;
+use super::fault::{Fault, Faults};
 use super::report::{Failure, Report};
 use super::simulated::Simulated;
 use super::violation::Violation;
@@ -19,7 +19,16 @@ pub(super) fn shorten<S: Simulated>(
     at: Duration,
 ) -> Failure {
     let mut best = Best { options: options.clone(), violation: found, at, runs: 0 };
+    let alone = Fault::ALL.iter().filter(|fault| options.faults.has(**fault));
+    for few in std::iter::once(Faults::none()).chain(alone.map(|fault| Faults::only([*fault]))) {
+        if best.attempt(Options { faults: few, ..options.clone() }, new) {
+            break;
+        }
+    }
     for fault in Fault::ALL.iter().filter(|fault| options.faults.has(**fault)) {
+        if !best.options.faults.has(*fault) {
+            continue;
+        }
         let less = Options { faults: best.options.faults.without(*fault), ..best.options.clone() };
         best.attempt(less, new);
     }
@@ -42,13 +51,16 @@ struct Best {
 }
 
 impl Best {
-    fn attempt<S: Simulated>(&mut self, less: Options, new: fn() -> S) {
+    /// True if the same promise is broken with less.
+    fn attempt<S: Simulated>(&mut self, less: Options, new: fn() -> S) -> bool {
         self.runs += 1;
         if let Err((violation, at)) = run_once(&less, new)
             && violation.is_like(&self.violation)
         {
             (self.options, self.violation, self.at) = (less, violation, at);
+            return true;
         }
+        false
     }
 
     /// Runs it once more and listens.
