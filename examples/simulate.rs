@@ -119,7 +119,7 @@ fn faults(names: &str) -> Result<Faults, String> {
     faults.map(Faults::only).map_err(|error| error.to_string())
 }
 
-const THREADS: NonZero<usize> = NonZero::new(2).unwrap();
+const THREADS: NonZero<usize> = NonZero::<usize>::MIN.saturating_add(1);
 
 /// Runs what was asked for; with no word of how many nodes, clusters of several sizes.
 fn run(arguments: &Arguments) -> Totals {

