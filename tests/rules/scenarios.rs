@@ -109,6 +109,32 @@ fn nothing_that_a_node_said_rests_on_a_write_that_a_power_cut_takes_away() {
     assert_eq!(cluster.delivered(1), [(1, batch("a"))]);
 }
 
+// protocol 1.2, fault F3
+#[test]
+fn a_node_that_crashes_between_its_flush_and_its_answer_answers_the_same_when_asked_again() {
+    let mut cluster = Cluster::external(3);
+    cluster.campaign(1);
+    cluster.lose(|_, to, _| to != 2);
+    while cluster.wire.iter().any(|(_, to, _)| *to == 2) {
+        cluster.carry();
+    }
+    let is_promise = |from: u64, message: &Message| from == 2 && matches!(message, Message::Promise { .. });
+    let said: Vec<_> =
+        cluster.wire.iter().filter(|(from, _, message)| is_promise(*from, message)).cloned().collect();
+    assert_eq!(said.len(), 1, "it is durable, and on its way");
+    cluster.lose(|from, _, message| is_promise(from, message));
+    cluster.crash(2);
+    cluster.start(2, false);
+    cluster.settle();
+    let (_, _, Message::Promise { id: promised, .. }) = &said[0] else { unreachable!() };
+    let prepare = Message::Prepare { id: *promised, from: Slot::FIRST };
+    cluster.wire.push_back((1, 2, prepare));
+    cluster.carry();
+    let again: Vec<_> =
+        cluster.wire.iter().filter(|(from, _, message)| is_promise(*from, message)).cloned().collect();
+    assert_eq!(again, said);
+}
+
 // protocol 1.3, seed M03
 #[test]
 fn a_leader_that_restarts_leads_only_under_a_fresh_id() {
