@@ -78,7 +78,12 @@ impl Node {
     }
 
     pub(crate) fn start_with(&self, verb: &str, dir: &Path) -> Running {
-        let mut process = self.command_with(verb, dir).stdout(Stdio::piped()).spawn().unwrap();
+        self.run(&mut self.command_with(verb, dir))
+    }
+
+    /// Starts what [`Node::command`] made, perhaps with a change, and waits for its line.
+    pub(crate) fn run(&self, command: &mut Command) -> Running {
+        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let expected =
@@ -165,7 +170,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    fn parse(bytes: &[u8]) -> Self {
+    pub(crate) fn parse(bytes: &[u8]) -> Self {
         let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("the head of an answer");
         let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
