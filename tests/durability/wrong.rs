@@ -331,6 +331,7 @@ fn run(wrong: Wrong) -> synod::testing::StorageReport {
     block_on(storage_suite(make))
 }
 
+// scenario D13
 #[test]
 fn a_wrong_storage_fails_in_the_clause_that_it_breaks() {
     let right = run(Wrong::Nothing);

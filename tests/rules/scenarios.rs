@@ -161,6 +161,42 @@ fn a_candidate_that_lags_catches_up_within_its_campaign() {
     assert_eq!(cluster.delivered(3), [(1, batch("a")), (2, batch("b"))]);
 }
 
+// protocol 8.1, scenario L1
+#[test]
+fn nodes_that_start_at_different_times_have_a_leader_and_a_decision_within_four_windows() {
+    for seed in 0..1000 {
+        let mut cluster = Cluster::seeded(3, seed);
+        for (number, millis) in [(2, seed % 700), (3, seed / 7 % 300)] {
+            cluster.crash(number);
+            cluster.pass(millis);
+            cluster.start(number, true);
+        }
+        cluster.pass(900);
+        let leader = cluster.leader().unwrap_or_else(|| panic!("seed {seed}: nobody leads, or two do"));
+        cluster.propose(leader, "first");
+        cluster.pass(300);
+        assert_eq!(cluster.delivered(leader).last(), Some(&(1, batch("first"))), "seed {seed}");
+    }
+}
+
+// protocol 8.5, scenario L2
+#[test]
+fn a_duel_of_three_candidates_ends_within_twenty_rounds() {
+    for seed in 0..1000 {
+        let mut cluster = Cluster::seeded(3, seed);
+        (1..=3).for_each(|number| cluster.campaign(number));
+        for _ in 0..100 {
+            if cluster.leader().is_some() {
+                break;
+            }
+            cluster.pass(50);
+        }
+        let leader = cluster.leader().unwrap_or_else(|| panic!("seed {seed}: nobody leads after 5 s"));
+        let ProposerState::Leading { id } = cluster.state(leader) else { unreachable!() };
+        assert!(id.number <= 20, "seed {seed}: {id}");
+    }
+}
+
 // protocol 8.1, scenario L4
 #[test]
 fn a_leader_that_dies_is_replaced_within_five_windows() {
