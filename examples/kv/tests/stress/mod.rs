@@ -6,6 +6,7 @@ pub(crate) mod cluster;
 pub(crate) mod history;
 pub(crate) mod http;
 pub(crate) mod load;
+pub(crate) mod wires;
 
 /// The seed of this run: `SYNOD_SEED`, or another one each time. Printed at once, so that a failure has it.
 pub(crate) fn seed(test: &str) -> u64 {

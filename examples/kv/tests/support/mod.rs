@@ -83,14 +83,19 @@ impl Node {
 
     /// Starts what [`Node::command`] made, perhaps with a change, and waits for its line.
     pub(crate) fn run(&self, command: &mut Command) -> Running {
-        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let expected =
+        let line =
             format!("kv: node {} of {} serves http://127.0.0.1:{}\n", self.id, self.cluster, self.http);
-        assert_eq!(line, expected);
-        Running { http: self.http, process }
+        Running { http: self.http, process: spawn(command, &line) }
     }
+}
+
+/// Starts a process, and waits for its line.
+pub(crate) fn spawn(command: &mut Command, expected: &str) -> Child {
+    let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, expected);
+    process
 }
 
 /// A node that runs until this is dropped.
