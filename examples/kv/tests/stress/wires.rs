@@ -18,7 +18,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
 /// What is kept of what a node sent to another.
-const RECORD_BYTES_MAX: usize = 256 << 10;
+const RECORD_BYTES_MAX: usize = 64 << 10;
 
 /// What happens to bytes on their way; each chance is in ten thousand chunks as they are read.
 #[derive(Clone, Copy, Default)]
@@ -49,7 +49,7 @@ struct State {
     cut: BTreeSet<(u64, u64)>,
     /// Calls to these are taken, and nobody ever answers.
     mute: BTreeSet<u64>,
-    /// What the first connection from one node to another carried.
+    /// What a connection from one node to another carried: of all, the one that carried most.
     recorded: BTreeMap<(u64, u64), Vec<u8>>,
     /// How long it took until a node gave up a connection whose other end had vanished.
     noticed: Vec<Duration>,
@@ -147,17 +147,12 @@ impl Wires {
         let mut far = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).await?;
         near.set_nodelay(true)?;
         far.set_nodelay(true)?;
-        let first = self.change(|state| {
-            let first = !state.recorded.contains_key(&(from, to));
-            state.recorded.entry((from, to)).or_insert_with(|| hello.clone());
-            first
-        });
         if !self.change(|state| state.cut.contains(&(from, to))) {
             far.write_all(&hello).await?;
         }
         let ((near_read, near_write), (far_read, far_write)) = (near.into_split(), far.into_split());
-        let there = self.pump((from, to), near_read, &far_write, first);
-        let back = self.pump((to, from), far_read, &near_write, false);
+        let there = self.pump((from, to), near_read, &far_write, Some(hello));
+        let back = self.pump((to, from), far_read, &near_write, None);
         let (there, back) = (std::pin::pin!(there), std::pin::pin!(back));
         match futures::future::select(there, back).await {
             // One end gave up a dead wire: the other has to notice by itself.
@@ -178,7 +173,7 @@ impl Wires {
         link: (u64, u64),
         mut read: OwnedReadHalf,
         write: &OwnedWriteHalf,
-        records: bool,
+        mut record: Option<Vec<u8>>,
     ) -> io::Result<End> {
         let number = self.connections.fetch_add(1, Relaxed);
         let mut random = Jitter::new(self.seed ^ number.wrapping_mul(0x9e37_79b9));
@@ -217,18 +212,21 @@ impl Wires {
             if !weather.delay.is_zero() {
                 tokio::time::sleep(random.between(Duration::ZERO, weather.delay)).await;
             }
-            if records {
-                self.record(link, chunk);
+            if let Some(record) = &mut record {
+                self.keep(link, record, chunk);
             }
             write_all(write, chunk).await?;
         }
     }
 
-    fn record(&self, link: (u64, u64), chunk: &[u8]) {
+    fn keep(&self, link: (u64, u64), record: &mut Vec<u8>, chunk: &[u8]) {
+        let room = RECORD_BYTES_MAX.saturating_sub(record.len());
+        record.extend_from_slice(&chunk[..chunk.len().min(room)]);
         self.change(|state| {
-            let record = state.recorded.entry(link).or_default();
-            let room = RECORD_BYTES_MAX.saturating_sub(record.len());
-            record.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            let kept = state.recorded.entry(link).or_default();
+            if kept.len() < record.len() {
+                kept.clone_from(record);
+            }
         });
     }
 }
