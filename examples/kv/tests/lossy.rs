@@ -23,6 +23,8 @@ use synod::multi::{Identity, Refusal};
 const CLIENTS: u64 = 3;
 /// A dead connection is noticed after 3 s of silence; then come an election and a machine with other things to do.
 const SERVES_WITHIN: Duration = Duration::from_secs(8);
+/// A handshake that came to a halt on a bad wire is given up after 5 s.
+const EQUAL_WITHIN: Duration = Duration::from_secs(15);
 const TRY: Duration = Duration::from_secs(1);
 
 /// Three nodes on wires, and clients that reach each of them directly.
@@ -35,7 +37,7 @@ fn on_wires(seed: u64) -> (Arc<Wires>, Cluster, Load) {
 
 /// After all is well again: all nodes live and are equal, and what clients saw has an order that explains it.
 fn judge(cluster: &mut Cluster, load: &Load, mut histories: Histories) {
-    let equal = cluster.until_equal(SERVES_WITHIN);
+    let equal = cluster.until_equal(EQUAL_WITHIN);
     cluster.all_alive();
     load.read_all(&mut histories);
     let judged = histories.judge().unwrap_or_else(|violation| panic!("{violation}"));
@@ -71,19 +73,21 @@ fn a_cluster_on_lossy_wires_keeps_serving() {
     // faults F18, F20 and F21, scenarios N1 and L6: late, stalled, reset and damaged bytes
     let (wires, mut cluster, load) = on_wires(stress::seed("lossy"));
     let ms = Duration::from_millis;
-    let weather = Weather { delay: ms(8), stalls: 30, stall: ms(400), resets: 20, damages: 20 };
+    let weather = Weather { delay: ms(8), stalls: 100, stall: ms(400), resets: 60, damages: 60 };
     let (histories, longest) = load.during(CLIENTS, || {
         load.serves_again(SERVES_WITHIN);
         wires.weather(weather);
-        let longest = longest_pause(&load, Duration::from_secs(5));
+        let mut longest = longest_pause(&load, Duration::from_secs(4));
+        support::eventually(|| {
+            longest = longest.max(longest_pause(&load, TRY / 10));
+            let counts = [&wires.counts.stalls, &wires.counts.resets, &wires.counts.damages];
+            counts.iter().all(|count| count.load(Relaxed) > 0)
+        });
         wires.heal();
         load.serves_again(SERVES_WITHIN);
         longest
     });
     println!("{:?}; the longest pause was {longest:?}", wires.counts);
-    let [stalls, resets, damages] =
-        [&wires.counts.stalls, &wires.counts.resets, &wires.counts.damages].map(|count| count.load(Relaxed));
-    assert!(stalls > 0 && resets > 0 && damages > 0, "the weather was fine");
     judge(&mut cluster, &load, histories);
 }
 
