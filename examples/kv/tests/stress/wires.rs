@@ -156,8 +156,8 @@ impl Wires {
         let (there, back) = (std::pin::pin!(there), std::pin::pin!(back));
         match futures::future::select(there, back).await {
             // One end gave up a dead wire: the other has to notice by itself.
-            futures::future::Either::Left((Ok(End::Noticed), back)) => drop(back.await?),
-            futures::future::Either::Right((Ok(End::Noticed), there)) => drop(there.await?),
+            futures::future::Either::Left((Ok(End::Noticed), back)) => _ = back.await?,
+            futures::future::Either::Right((Ok(End::Noticed), there)) => _ = there.await?,
             futures::future::Either::Left((Ok(End::Reset), _))
             | futures::future::Either::Right((Ok(End::Reset), _)) => {
                 near_write.as_ref().set_zero_linger()?;
