@@ -195,8 +195,14 @@ impl<M: Machine> Memory<M> {
             let step = self.step(after, out, &counts);
             let known = self.known[machine as usize].as_mut().unwrap();
             known.tried.insert(bit);
-            let nothing =
-                Move { to: machine, sent: Bits::default(), learned: 0, sights: step.sights, alarm: false, crash: false };
+            let nothing = Move {
+                to: machine,
+                sent: Bits::default(),
+                learned: 0,
+                sights: step.sights,
+                alarm: false,
+                crash: false,
+            };
             if step != nothing {
                 let at = known.moves.partition_point(|(other, _)| usize::from(*other) < bit);
                 known.moves.insert(at, (u8::try_from(bit).unwrap(), step));

@@ -1,12 +1,12 @@
 //! Walking a scope: the whole of it, or until it breaks.
 
-use super::world::{CONFLICT, Cluster};
 use super::Scope;
+use super::world::{CONFLICT, Cluster};
 use stateright::{Checker, HasDiscoveries, Model};
 use std::time::{Duration, Instant};
 
 /// No walk may take longer, on however slow a machine: a bound, not a measure.
-const PATIENCE: Duration = Duration::from_secs(45);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Walks the whole of a scope, and fails where it had to stop before; the pinned count tells when the model, or the
 /// protocol, has become another one.
@@ -31,10 +31,10 @@ pub fn exhaust<S: Scope>(name: &str, scope: S, states: usize) {
     assert_eq!(unique, states);
 }
 
-/// Walks a scope that leaves a rule out until it breaks, and prints how.
+/// Walks a scope that leaves a rule out until it breaks, and prints the shortest way there.
 pub fn find<S: Scope>(scope: S) {
     let wanted = HasDiscoveries::AnyOf([CONFLICT].into());
-    let walk = Cluster::new(scope).checker().threads(2).finish_when(wanted).timeout(PATIENCE).spawn_dfs();
+    let walk = Cluster::new(scope).checker().threads(2).finish_when(wanted).timeout(PATIENCE).spawn_bfs();
     let checker = walk.join();
     let path = checker.discovery(CONFLICT).expect("a rule was left out, and nothing broke");
     let worlds = path.into_states();

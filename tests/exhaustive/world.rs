@@ -70,9 +70,8 @@ impl<S: Scope> Cluster<S> {
     /// Runs the core where this world needs a step that was never computed.
     fn learn(&self, world: &World) {
         let is_known = |memory: &Memory<S::Machine>| {
-            (0..self.count).all(|place| {
-                memory.knows(world.machines[place], world.letters.and(memory.addressed(place)))
-            })
+            (0..self.count)
+                .all(|place| memory.knows(world.machines[place], world.letters.and(memory.addressed(place))))
         };
         if is_known(&self.memory.read().unwrap()) {
             return;

@@ -20,8 +20,6 @@ pub enum Without {
     PromiseAfterRestart,
     /// A restart knows what was accepted (1.1).
     AcceptedAfterRestart,
-    /// Only a promise for the present id counts (1.4).
-    PromiseOfThisId,
     /// A promise reports what was accepted (1.4).
     ReportOfAccepted,
 }
@@ -282,8 +280,7 @@ impl Host {
         self.part.crashes = false;
         self.batch |= 1;
         self.proposer = Proposer::new(me, Limits::default(), 0);
-        self.acceptor =
-            Acceptor::new(identity(me), None, self.durable, self.disk.clone(), Limits::default());
+        self.acceptor = Acceptor::new(identity(me), None, self.durable, self.disk.clone(), Limits::default());
         self.step(Local::Acceptor(AcceptorInput::Start), out);
     }
 
@@ -347,21 +344,12 @@ impl Machine for Host {
     }
 
     fn receive(&mut self, letter: &Letter, out: &mut Out<Letter>) {
-        let mut message = letter.message.clone();
-        match (&mut message, self.proposer.state()) {
-            (Message::Nack { .. }, _) => {
-                if self.nacks.contains(letter) {
-                    return;
-                }
-                self.nacks.push(letter.clone());
+        if matches!(letter.message, Message::Nack { .. }) {
+            if self.nacks.contains(letter) {
+                return;
             }
-            (Message::Promise { id, .. }, ProposerState::Preparing { id: own })
-                if self.is_without(Without::PromiseOfThisId) =>
-            {
-                *id = own;
-            }
-            _ => {}
+            self.nacks.push(letter.clone());
         }
-        self.step(address(letter.from, message), out);
+        self.step(address(letter.from, letter.message.clone()), out);
     }
 }

@@ -66,8 +66,10 @@ impl Scope for Cluster {
 
     fn expected(&self) -> u64 {
         let crash = if self.crashes > 0 { LOST_PROMISE | LOST_VOTE } else { 0 };
-        let change = if self.changes() { CHANGE_LEARNED | NOOP | GOVERNED_ANEW } else { SECOND_SLOT };
-        LED | FIRST_SLOT | crash | change
+        let change = if self.changes() { CHANGE_LEARNED | NOOP | GOVERNED_ANEW } else { 0 };
+        let batches: u8 = self.parts.iter().map(|part| part.batches).sum();
+        let second = if batches > 1 && !self.changes() { SECOND_SLOT } else { 0 };
+        LED | FIRST_SLOT | crash | change | second
     }
 
     fn machines(&self) -> Vec<Host> {
@@ -117,7 +119,9 @@ impl Scope for Cluster {
         let mut slot = Slot::FIRST;
         while slot <= last && slot <= through.plus(self.first.alpha()).next() {
             let Some(governing) = memberships.governing(slot).cloned() else { break };
-            let at_slot = votes.range((slot, ProposalId::new(0, NodeId::new(0)))..).take_while(|((at, _), _)| *at == slot);
+            let at_slot = votes
+                .range((slot, ProposalId::new(0, NodeId::new(0)))..)
+                .take_while(|((at, _), _)| *at == slot);
             let mut chosen: Option<&Value> = None;
             for (key, voters) in at_slot {
                 if let Some(value) = values.get(key).filter(|_| governing.is_phase2_quorum(voters)) {
@@ -146,8 +150,12 @@ impl Scope for Cluster {
         let noop = slots.clone().any(|slot| at(slot) & 1 != 0);
         let changed = slots.clone().find(|slot| at(*slot) >> 1 & 1 == 1);
         let alpha = u32::try_from(self.first.alpha()).unwrap();
-        let anew = changed.is_some_and(|changed| slots.clone().any(|slot| slot > changed + alpha && batch(slot)));
+        let anew =
+            changed.is_some_and(|changed| slots.clone().any(|slot| slot > changed + alpha && batch(slot)));
         let sight = |seen, sight| if seen { sight } else { 0 };
-        sight(batch(1), FIRST_SLOT) | sight(batch(2), SECOND_SLOT) | sight(noop, NOOP) | sight(anew, GOVERNED_ANEW)
+        sight(batch(1), FIRST_SLOT)
+            | sight(batch(2), SECOND_SLOT)
+            | sight(noop, NOOP)
+            | sight(anew, GOVERNED_ANEW)
     }
 }

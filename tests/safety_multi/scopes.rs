@@ -1,28 +1,35 @@
-//! The clusters that are walked to the last state.
+//! The clusters that are walked to the last state. Each number is how many states that is.
 
 use crate::exhaustive::exhaust;
 use crate::machine::Part;
 use crate::scope::{Cluster, members};
 
-/// "members/alpha/crashes/campaigns:batches:change,...".
+fn proposer(batches: u8) -> Part {
+    Part { campaigns: 1, batches, ..Part::default() }
+}
+
+fn crashing(part: Part) -> Part {
+    Part { crashes: true, ..part }
+}
+
+// protocol 1 to 3, faults F1 and F2
 #[test]
-#[ignore]
-fn probe() {
-    for spec in std::env::var("SCOPES").unwrap().split(';') {
-        let fields: Vec<&str> = spec.split('/').collect();
-        let alpha = fields[1].parse().unwrap();
-        let parts = fields[3].split(',').map(|part| {
-            let part: Vec<&str> = part.split(':').collect();
-            Part {
-                campaigns: part[0].parse().unwrap(),
-                batches: part[1].parse().unwrap(),
-                change: part.get(2).filter(|n| !n.is_empty()).map(|names| members(names, alpha)),
-                crashes: part.get(3).is_some_and(|o| o.contains('c')),
-                hears_nacks: part.get(3).is_some_and(|o| o.contains('n')),
-            }
-        });
-        let cluster = Cluster::new(members(fields[0], alpha), parts.collect(), fields[2].parse().unwrap());
-        let walk = std::panic::AssertUnwindSafe(|| exhaust(spec, cluster, 0));
-        let _ = std::panic::catch_unwind(walk);
-    }
+fn in_every_run_of_two_proposers_over_two_slots_with_a_crash_each_slot_has_one_value() {
+    let parts = vec![proposer(1), crashing(proposer(1))];
+    exhaust("two slots", Cluster::new(members("AB", 2), parts, 1), 5_635);
+}
+
+// protocol 1 to 3, faults F1 and F2
+#[test]
+fn in_every_run_of_a_leader_and_its_successor_with_a_voter_that_crashes_a_slot_has_one_value() {
+    let parts = vec![proposer(1), proposer(0), crashing(Part::default())];
+    exhaust("a successor", Cluster::new(members("ABC", 2), parts, 1), 109_272);
+}
+
+// protocol 6
+#[test]
+fn in_every_run_of_a_change_and_a_challenge_each_slot_has_one_value() {
+    let leader = Part { change: Some(members("BC", 1)), ..proposer(1) };
+    let parts = vec![leader, proposer(1), Part::default()];
+    exhaust("a change", Cluster::new(members("ABc", 1), parts, 0), 765_543);
 }

@@ -310,9 +310,8 @@ impl Scope for Cluster {
 
     fn machines(&self) -> Vec<Host> {
         let node = |index: usize| NodeId::new(index as u64 + 1);
-        let host = |(index, part): (usize, &Part)| {
-            Host::new(node(index), self.quorum.clone(), *part, self.without)
-        };
+        let host =
+            |(index, part): (usize, &Part)| Host::new(node(index), self.quorum.clone(), *part, self.without);
         self.parts.iter().enumerate().map(host).collect()
     }
 
