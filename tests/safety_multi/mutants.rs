@@ -43,12 +43,6 @@ fn a_promise_that_leaves_out_what_was_accepted_lets_two_values_be_chosen_in_a_sl
     find(duel().without(Without::ReportOfAccepted));
 }
 
-// protocol 1.1
-#[test]
-fn a_restart_that_forgets_the_promise_breaks_a_change() {
-    find(change().without(Without::PromiseAfterRestart));
-}
-
 // protocol 1.4, 1.7
 #[test]
 fn a_promise_that_leaves_out_what_was_accepted_breaks_a_change() {
