@@ -105,7 +105,7 @@ impl<S: Scope> Cluster<S> {
         seen && !told() && self.told.fetch_or(1 << bit, Ordering::Relaxed) >> bit & 1 == 0
     }
 
-    /// What is left to happen in a run that ends in `world`, in words.
+    /// The step from one world to the next, in words.
     pub fn describe(&self, before: &World, after: &World) -> String {
         let memory = self.memory.read().unwrap();
         let changed = (0..self.count).filter(|place| before.machines[*place] != after.machines[*place]);

@@ -5,7 +5,7 @@
 //! walked, `mutants` leaves one rule out at a time. `exhaustive` (beside this directory) is how it is walked: letters are
 //! lost, repeated and overtaken without bound.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
 
 #[path = "../exhaustive/mod.rs"]
 mod exhaustive;

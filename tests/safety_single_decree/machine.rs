@@ -74,9 +74,8 @@ pub const SECOND_CHOSEN: u64 = 1 << 4;
 pub const LOST_ID: u64 = 1 << 5;
 pub const LOST_PROMISE: u64 = 1 << 6;
 pub const LOST_VOTE: u64 = 1 << 7;
-pub const CAMPAIGNED_AGAIN: u64 = 1 << 8;
 
-const SIGHTS: [&str; 9] = [
+const SIGHTS: [&str; 8] = [
     "a proposer adopts a value that it did not want",
     "a proposer gives up",
     "a value is learned",
@@ -85,7 +84,6 @@ const SIGHTS: [&str; 9] = [
     "a crash loses an unflushed id",
     "a crash loses an unflushed promise",
     "a crash loses an unflushed vote",
-    "a node that crashed campaigns again",
 ];
 
 /// Nodes want 0 and 1 in turn, and the other thing after a restart.
@@ -213,9 +211,6 @@ impl Machine for Host {
         match act {
             Act::Campaign => {
                 self.part.campaigns -= 1;
-                if !self.part.crashes {
-                    out.sights |= CAMPAIGNED_AGAIN;
-                }
                 let step = self.node.prepare().unwrap();
                 self.carry_out(step, out);
             }

@@ -21,7 +21,7 @@
 //!
 //! "Chosen" is judged from the history of what acceptors reported as accepted, never from their present state.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
 
 #[path = "../exhaustive/mod.rs"]
 mod exhaustive;
