@@ -11,6 +11,10 @@ mod damage;
 mod directory;
 #[path = "durability/force.rs"]
 mod force;
+#[path = "durability/mixed.rs"]
+mod mixed;
+#[path = "durability/outcomes.rs"]
+mod outcomes;
 #[path = "durability/scrub.rs"]
 mod scrub;
 #[path = "durability/snapshots.rs"]
@@ -19,6 +23,8 @@ mod snapshots;
 mod snapshots_damage;
 #[path = "durability/suite.rs"]
 mod suite;
+#[path = "durability/traced.rs"]
+mod traced;
 #[path = "durability/trim.rs"]
 mod trim;
 #[path = "durability/wrong.rs"]
