@@ -9,7 +9,7 @@ use synod::storage::journal::Damage;
 
 const STEPS: usize = 200;
 /// How long the header of a group is at most here, in bytes.
-const GROUP_HEADER_BYTES: u64 = 220;
+const GROUP_HEADER_BYTES: usize = 220;
 
 /// What came of a run.
 struct Done {
@@ -99,8 +99,9 @@ fn outcomes(at: usize, operation: &Operation) -> Vec<(Fault, Unsynced)> {
     ];
     if let Operation::Write { bytes, .. } = operation {
         outcomes.extend((512..*bytes).step_by(512).map(|torn| (Fault::Torn(torn), Unsynced::Lost)));
-        let header = (seed * 37 % GROUP_HEADER_BYTES) as usize;
-        outcomes.push((Fault::Torn(header.min(*bytes)), Unsynced::Lost));
+        // Each byte of a header; each call takes every sixteenth of them, from another on.
+        let header = (at % 16..GROUP_HEADER_BYTES.min(*bytes)).step_by(16);
+        outcomes.extend(header.map(|torn| (Fault::Torn(torn), Unsynced::Lost)));
         outcomes.push((Fault::Torn(1 + at % 64), Unsynced::Some(seed)));
     }
     outcomes
