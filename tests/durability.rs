@@ -9,6 +9,8 @@ mod crash;
 mod damage;
 #[path = "durability/directory.rs"]
 mod directory;
+#[path = "durability/every_byte.rs"]
+mod every_byte;
 #[path = "durability/force.rs"]
 mod force;
 #[path = "durability/mixed.rs"]
