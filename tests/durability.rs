@@ -9,8 +9,14 @@ mod crash;
 mod damage;
 #[path = "durability/directory.rs"]
 mod directory;
+#[path = "durability/every_byte.rs"]
+mod every_byte;
 #[path = "durability/force.rs"]
 mod force;
+#[path = "durability/mixed.rs"]
+mod mixed;
+#[path = "durability/outcomes.rs"]
+mod outcomes;
 #[path = "durability/scrub.rs"]
 mod scrub;
 #[path = "durability/snapshots.rs"]
@@ -19,6 +25,8 @@ mod snapshots;
 mod snapshots_damage;
 #[path = "durability/suite.rs"]
 mod suite;
+#[path = "durability/traced.rs"]
+mod traced;
 #[path = "durability/trim.rs"]
 mod trim;
 #[path = "durability/wrong.rs"]

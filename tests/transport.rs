@@ -18,6 +18,7 @@ use synod::timer::{Timer, TokioTimer};
 use synod::transport::{Arrival, Envelope, Inbox, PeerInbox, SendOutcome, Transport, TransportError};
 use synod_memory::MemoryNetwork;
 
+// scenario N7
 #[tokio::test]
 async fn the_example_keeps_the_contract() {
     let report = custom_transport::conformance().await.unwrap();
@@ -204,6 +205,7 @@ async fn the_same_network_unspoiled_passes() {
     assert!(report.passed(), "{report}");
 }
 
+// scenarios N7 and S7
 #[tokio::test(start_paused = true)]
 async fn each_defect_is_found_under_its_clause() {
     let defects = [

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A change of the membership.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Change {
     /// One more node, or another kind or address for one that is there.
@@ -39,7 +39,7 @@ pub enum Change {
 }
 
 /// Why a change is refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ChangeRefusal {
     /// One change at a time.
@@ -93,7 +93,7 @@ impl From<MembershipError> for ChangeRefusal {
 }
 
 /// Why the lead is not handed over.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum TransferRefusal {
     /// Only a voter can lead.
@@ -122,7 +122,7 @@ pub enum TransferRefusal {
 }
 
 /// An operator's call.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum AdminCall {
     /// Change the membership.
@@ -143,7 +143,7 @@ impl AdminCall {
 }
 
 /// What became of an operator's call.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum AdminOutcome {
     /// The membership is in force.

@@ -11,7 +11,7 @@ use crate::paxos::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A bootstrap that has not formed yet.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Formation {
     me: NodeId,
     membership: Membership,

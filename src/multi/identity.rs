@@ -101,7 +101,7 @@ pub struct Owner {
 }
 
 /// What a node shows in a handshake.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Identity {
     /// The cluster, its epoch and the node.
     pub owner: Owner,

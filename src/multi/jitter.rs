@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// A small pseudo-random sequence (splitmix64). Nothing of safety depends on it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Jitter(u64);
 
 impl Jitter {

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// A leader's state under one id.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Leading {
     id: ProposalId,
     phase1: Phase1,
@@ -39,7 +39,7 @@ pub(super) struct Leading {
 }
 
 /// A slot that is proposed and not learned.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Open {
     value: Value,
     opened: Time,
@@ -50,7 +50,7 @@ struct Open {
 }
 
 /// What was sent to a peer and not answered.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct UnderWay {
     slots: BTreeMap<Slot, (usize, Time)>,
     bytes: usize,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// How much a role may keep, and how long it waits. The defaults and their reasons stand at the node's `Config`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// How long a campaign may take without a page of a promise arriving.
     pub campaign_timeout: Duration,

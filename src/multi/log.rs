@@ -21,7 +21,7 @@ const FETCHED: ProposalId = ProposalId::new(0, NodeId::new(0));
 const WATERMARKS_MAX: usize = 256;
 
 /// What an acceptor knows: its promise, what it accepted, how far it has learned, and whom it has met.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Log {
     promised: Option<ProposalId>,
     /// Everything above `chosen_through`; below it what the cache still holds.
@@ -46,7 +46,7 @@ pub struct Log {
 }
 
 /// What is remembered of a peer (9.3, 9.4).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PeerMemory {
     /// Its disk and its newest start, once it has shown them.
     pub seen: Option<(DiskId, Incarnation)>,

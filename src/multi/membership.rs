@@ -292,7 +292,7 @@ impl Membership {
 }
 
 /// For every slot that can still be judged, the membership that governs it; and the ids that were members once.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Memberships {
     /// By the first slot that each governs; the first key is the lowest slot that can be judged.
     by_first_slot: BTreeMap<Slot, Membership>,

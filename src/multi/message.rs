@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// One message from one node to another.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Message {
     /// Asks, before a proposal id is spent, whether the leader is really silent (8.1).
@@ -229,7 +229,7 @@ pub enum Message {
 }
 
 /// Accepted entries of an interval of slots, complete (1.4).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Page {
     /// The slots that the page covers; the last page is open: it ends at [`Slot::MAX`].
     pub covers: Interval,
@@ -267,7 +267,7 @@ pub struct Origin {
 }
 
 /// What became of a forwarded command.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ForwardOutcome {
     /// Applied; the encoded reply.

@@ -11,7 +11,7 @@ use crate::paxos::{NodeId, ProposalId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The promises under one id.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Phase1 {
     pub(super) id: ProposalId,
     /// The campaign is given up then, unless another page arrives.
@@ -21,7 +21,7 @@ pub(super) struct Phase1 {
     promises: BTreeMap<NodeId, Promise>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Promise {
     chosen_through: Slot,
     pages: BTreeMap<Slot, Page>,

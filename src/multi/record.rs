@@ -81,7 +81,7 @@ pub struct SnapshotId {
 }
 
 /// What the log through a slot comes to: where it begins for whoever does not hold the slots below (protocol 5.1).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Base {
     /// Every slot through this one is chosen and taken in.
     pub through: Slot,
@@ -95,7 +95,7 @@ pub struct Base {
 }
 
 /// One fact that must outlive the process.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Record {
     /// Nothing below `id` is promised or accepted any more (1.1).

@@ -1,6 +1,7 @@
 //! For your own tests: a simulator of whole clusters, conformance suites for a transport and a storage of your own, and a
 //! checker for what clients saw.
 
+pub mod fuzzing;
 mod linearizability;
 pub mod simulation;
 mod storage_suite;

@@ -165,6 +165,7 @@ fn need_failures() -> Vec<&'static str> {
     ["5.1", "5.2", "11.10", "12.17"].into_iter().filter(|number| JOURNAL_CUTS || *number != "11.10").collect()
 }
 
+// scenario D13
 #[test]
 fn the_memory_storage_passes() {
     let report = block_on(storage_suite(|| Memory(MemoryStorage::default())));
@@ -175,6 +176,7 @@ fn the_memory_storage_passes() {
     assert_eq!(clauses, [11, 21, 6]);
 }
 
+// scenario D13
 #[test]
 fn the_file_storage_passes_on_a_real_disk() {
     let report = block_on(storage_suite(|| RealFiles(tempfile::tempdir().unwrap())));
@@ -182,6 +184,7 @@ fn the_file_storage_passes_on_a_real_disk() {
     assert_eq!(skipped(&report), need_failures());
 }
 
+// scenario D13
 #[test]
 fn the_file_storage_passes_on_a_disk_that_loses_what_was_not_flushed() {
     for inline in [true, false] {
@@ -203,6 +206,7 @@ impl StoragePlace for Sqlite {
     }
 }
 
+// scenario D13
 #[test]
 fn the_storage_of_the_example_passes() {
     let report = block_on(storage_suite(|| Sqlite(tempfile::tempdir().unwrap())));

@@ -92,7 +92,7 @@ fn fold_steps(steps: &[Step], count: usize) -> Log {
 }
 
 /// The same log, with nothing in memory of what is learned, and cut at its base.
-fn settled(mut log: Log) -> Log {
+pub(super) fn settled(mut log: Log) -> Log {
     for _ in 0..2 {
         let through = log.base().map_or(Slot::ZERO, |base| base.through);
         log.apply(&Record::Trimmed { through });
@@ -101,7 +101,7 @@ fn settled(mut log: Log) -> Log {
 }
 
 /// Through which slot nothing can be read.
-fn gone_through(storage: &FileStorage) -> Slot {
+pub(super) fn gone_through(storage: &FileStorage) -> Slot {
     let is_held = |slot: &Slot| !block_on(storage.read(*slot..slot.next(), 1)).unwrap().is_empty();
     (1..100).map(Slot::new).find(is_held).map_or(Slot::ZERO, |first| first.minus(1))
 }
@@ -158,7 +158,7 @@ fn check(disk: &SimulatedDisk, steps: &[Step], done: &Done, whole: &Done, what: 
 }
 
 /// Nothing is left over in the directory.
-fn tidy(disk: &SimulatedDisk, what: &str) {
+pub(super) fn tidy(disk: &SimulatedDisk, what: &str) {
     let files = disk.files();
     let names: Vec<&str> = files.keys().filter_map(|path| path.file_name()?.to_str()).collect();
     assert!(!names.iter().any(|name| name.ends_with(".tmp")), "{what}: {names:?}");

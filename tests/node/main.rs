@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod enduring;
 mod failing;
 mod faults;
 mod flooding;

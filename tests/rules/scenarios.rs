@@ -109,6 +109,32 @@ fn nothing_that_a_node_said_rests_on_a_write_that_a_power_cut_takes_away() {
     assert_eq!(cluster.delivered(1), [(1, batch("a"))]);
 }
 
+// protocol 1.2, fault F3
+#[test]
+fn a_node_that_crashes_between_its_flush_and_its_answer_answers_the_same_when_asked_again() {
+    let mut cluster = Cluster::external(3);
+    cluster.campaign(1);
+    cluster.lose(|_, to, _| to != 2);
+    while cluster.wire.iter().any(|(_, to, _)| *to == 2) {
+        cluster.carry();
+    }
+    let is_promise = |from: u64, message: &Message| from == 2 && matches!(message, Message::Promise { .. });
+    let said: Vec<_> =
+        cluster.wire.iter().filter(|(from, _, message)| is_promise(*from, message)).cloned().collect();
+    assert_eq!(said.len(), 1, "it is durable, and on its way");
+    cluster.lose(|from, _, message| is_promise(from, message));
+    cluster.crash(2);
+    cluster.start(2, false);
+    cluster.settle();
+    let (_, _, Message::Promise { id: promised, .. }) = &said[0] else { unreachable!() };
+    let prepare = Message::Prepare { id: *promised, from: Slot::FIRST };
+    cluster.wire.push_back((1, 2, prepare));
+    cluster.carry();
+    let again: Vec<_> =
+        cluster.wire.iter().filter(|(from, _, message)| is_promise(*from, message)).cloned().collect();
+    assert_eq!(again, said);
+}
+
 // protocol 1.3, seed M03
 #[test]
 fn a_leader_that_restarts_leads_only_under_a_fresh_id() {
@@ -159,6 +185,42 @@ fn a_candidate_that_lags_catches_up_within_its_campaign() {
     cluster.settle();
     assert!(cluster.leads(3));
     assert_eq!(cluster.delivered(3), [(1, batch("a")), (2, batch("b"))]);
+}
+
+// protocol 8.1, scenario L1
+#[test]
+fn nodes_that_start_at_different_times_have_a_leader_and_a_decision_within_four_windows() {
+    for seed in 0..1000 {
+        let mut cluster = Cluster::seeded(3, seed);
+        for (number, millis) in [(2, seed % 700), (3, seed / 7 % 300)] {
+            cluster.crash(number);
+            cluster.pass(millis);
+            cluster.start(number, true);
+        }
+        cluster.pass(900);
+        let leader = cluster.leader().unwrap_or_else(|| panic!("seed {seed}: nobody leads, or two do"));
+        cluster.propose(leader, "first");
+        cluster.pass(300);
+        assert_eq!(cluster.delivered(leader).last(), Some(&(1, batch("first"))), "seed {seed}");
+    }
+}
+
+// protocol 8.5, scenario L2
+#[test]
+fn a_duel_of_three_candidates_ends_within_twenty_rounds() {
+    for seed in 0..1000 {
+        let mut cluster = Cluster::seeded(3, seed);
+        (1..=3).for_each(|number| cluster.campaign(number));
+        for _ in 0..100 {
+            if cluster.leader().is_some() {
+                break;
+            }
+            cluster.pass(50);
+        }
+        let leader = cluster.leader().unwrap_or_else(|| panic!("seed {seed}: nobody leads after 5 s"));
+        let ProposerState::Leading { id } = cluster.state(leader) else { unreachable!() };
+        assert!(id.number <= 20, "seed {seed}: {id}");
+    }
 }
 
 // protocol 8.1, scenario L4

@@ -351,6 +351,8 @@ pub struct Cluster {
     /// From and to: nothing passes.
     pub cut: BTreeSet<(u64, u64)>,
     timing: Timing,
+    /// Of all jitter.
+    seed: u64,
 }
 
 pub struct Machine {
@@ -394,7 +396,16 @@ impl Cluster {
         Self::new(voters(count), true)
     }
 
+    /// The same, with jitter of its own.
+    pub fn seeded(count: u64, seed: u64) -> Self {
+        Self::with_seed(voters(count), true, seed)
+    }
+
     pub fn new(membership: Membership, heartbeat: bool) -> Self {
+        Self::with_seed(membership, heartbeat, 0)
+    }
+
+    fn with_seed(membership: Membership, heartbeat: bool, seed: u64) -> Self {
         let timing = Timing::default();
         let written = vec![(Sequence(1), vec![formed(membership.clone())])];
         let machines =
@@ -405,6 +416,7 @@ impl Cluster {
             wire: VecDeque::new(),
             cut: BTreeSet::new(),
             timing,
+            seed,
         };
         let all: Vec<u64> = cluster.machines.keys().copied().collect();
         all.into_iter().for_each(|number| cluster.start(number, heartbeat));
@@ -445,7 +457,7 @@ impl Cluster {
         machine.written.iter().flat_map(|(_, records)| records).for_each(|record| log.apply(record));
         let sequence = machine.written.last().map_or(Sequence(0), |(sequence, _)| *sequence);
         let election = if heartbeat {
-            Election::heartbeat(me, self.timing.clone(), number)
+            Election::heartbeat(me, self.timing.clone(), self.seed * 100 + number)
         } else {
             Election::external(me, self.timing.clone(), number)
         };

@@ -15,7 +15,7 @@ use crate::paxos::{NodeId, ProposalId};
 use std::time::Duration;
 
 /// To whom, and until when.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Lease {
     granted: Option<(ProposalId, Time)>,
     /// When this acceptor first looked at the clock.

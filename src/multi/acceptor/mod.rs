@@ -34,7 +34,7 @@ const READS_MAX: usize = 32;
 const STRANGERS_MAX: usize = 256;
 
 /// The acceptor of Multi-Paxos.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Acceptor {
     identity: Identity,
     limits: Limits,
@@ -61,7 +61,7 @@ pub struct Acceptor {
 }
 
 /// Why entries are being read back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Read {
     from: Slot,
     bytes_max: usize,

@@ -16,7 +16,7 @@ use crate::paxos::NodeId;
 const WITNESS_SLOTS_MIN: u64 = 1024;
 
 /// What is under way between a snapshot and the cut.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Trimming {
     pub(super) witness: bool,
     /// The newest base whose record is being written, and whether a peer's snapshot was installed for it.

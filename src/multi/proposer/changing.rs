@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What is under way under one id, and how far the others are.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Changing {
     change: Option<Wanted>,
     transfer: Option<Transfer>,
@@ -27,7 +27,7 @@ pub(super) struct Changing {
 }
 
 /// What a node says of itself.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Progress {
     at: Time,
     /// How far it has learned, durably.
@@ -37,7 +37,7 @@ struct Progress {
 }
 
 /// A membership that is wanted.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Wanted {
     ticket: u64,
     goal: Membership,
@@ -45,7 +45,7 @@ struct Wanted {
 }
 
 /// A hand-over of the lead.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Transfer {
     /// Nobody asked, if the membership leaves this leader out.
     ticket: Option<u64>,

@@ -30,7 +30,7 @@ use reading::Reading;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The proposer of Multi-Paxos.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Proposer {
     me: NodeId,
     limits: Limits,
@@ -52,7 +52,7 @@ pub struct Proposer {
 }
 
 /// What it is doing; one at a time.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Phase {
     Idle,
     Preparing(Phase1),
@@ -60,7 +60,7 @@ enum Phase {
 }
 
 /// All that ends with the lead.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Led {
     leading: Leading,
     reading: Reading,

@@ -17,7 +17,7 @@ use crate::paxos::{NodeId, ProposalId};
 use std::collections::{BTreeSet, VecDeque};
 
 /// The reads under one id.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Reading {
     /// In order of arrival, so that their marks ascend.
     waiting: VecDeque<Waiting>,
@@ -29,7 +29,7 @@ pub(super) struct Reading {
     lease: Option<(Time, Slot)>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Waiting {
     ticket: u64,
     mark: Slot,
@@ -37,14 +37,14 @@ struct Waiting {
     lease: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Ready {
     ticket: u64,
     mark: Slot,
 }
 
 /// Voters are asked whether their promise still is this leader's.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Round {
     nonce: u64,
     reads: Vec<Ready>,

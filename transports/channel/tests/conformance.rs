@@ -36,6 +36,7 @@ impl TransportHarness for Hub {
     }
 }
 
+// scenario N7
 #[tokio::test(start_paused = true)]
 async fn channels_keep_the_contract() {
     let report = transport_suite(&mut Hub::default()).await;

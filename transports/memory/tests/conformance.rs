@@ -35,6 +35,7 @@ impl TransportHarness for Network {
     }
 }
 
+// scenario N7
 #[tokio::test(start_paused = true)]
 async fn memory_keeps_the_contract() {
     let timer = Arc::<TokioTimer>::default();

@@ -92,12 +92,14 @@ impl TransportHarness for OneIsCalled {
     }
 }
 
+// scenario N7
 #[tokio::test]
 async fn tcp_keeps_the_contract() {
     let report = transport_suite(&mut Loopback::new()).await;
     assert!(report.passed(), "{report}");
 }
 
+// scenario N7
 #[tokio::test]
 async fn tcp_keeps_the_contract_when_each_pair_shares_one_connection() {
     let report = transport_suite(&mut OneIsCalled(Loopback::new())).await;

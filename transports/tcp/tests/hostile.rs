@@ -161,7 +161,7 @@ async fn a_proposal_id_above_the_highest_ends_its_connection() {
 
 #[tokio::test]
 async fn a_node_of_another_cluster_is_refused_with_the_reason() {
-    // fault F32
+    // fault F32, scenario S6
     let mut one = Node::start(ONE, &[]);
     let mut foreign = identity(TWO);
     foreign.owner.cluster = synod::multi::ClusterId::new("another").unwrap();

@@ -78,14 +78,24 @@ impl Node {
     }
 
     pub(crate) fn start_with(&self, verb: &str, dir: &Path) -> Running {
-        let mut process = self.command_with(verb, dir).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let expected =
-            format!("kv: node {} of {} serves http://127.0.0.1:{}\n", self.id, self.cluster, self.http);
-        assert_eq!(line, expected);
-        Running { http: self.http, process }
+        self.run(&mut self.command_with(verb, dir))
     }
+
+    /// Starts what [`Node::command`] made, perhaps with a change, and waits for its line.
+    pub(crate) fn run(&self, command: &mut Command) -> Running {
+        let line =
+            format!("kv: node {} of {} serves http://127.0.0.1:{}\n", self.id, self.cluster, self.http);
+        Running { http: self.http, process: spawn(command, &line) }
+    }
+}
+
+/// Starts a process, and waits for its line.
+pub(crate) fn spawn(command: &mut Command, expected: &str) -> Child {
+    let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, expected);
+    process
 }
 
 /// A node that runs until this is dropped.
@@ -165,7 +175,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    fn parse(bytes: &[u8]) -> Self {
+    pub(crate) fn parse(bytes: &[u8]) -> Self {
         let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("the head of an answer");
         let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
