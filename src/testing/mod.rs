@@ -1,5 +1,6 @@
 //! For your own tests: conformance suites for a transport and a storage of your own, and a checker for what clients saw.
 
+pub mod fuzzing;
 mod linearizability;
 mod storage_suite;
 mod transport_suite;
