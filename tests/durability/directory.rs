@@ -152,6 +152,7 @@ fn a_restart_makes_no_directory_and_no_file() {
     assert!(contents(directory.path()).is_empty());
 }
 
+// scenario S9
 #[cfg(unix)]
 #[test]
 fn only_the_owner_can_read_the_directory_and_its_files() {

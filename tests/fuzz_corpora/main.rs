@@ -40,13 +40,13 @@ fn the_encoding_of_every_kind_of_message_is_the_one_that_is_stored() {
 // scenario S8, faults F35 and F36
 #[test]
 fn a_message_of_any_bytes_is_refused_or_comes_back_as_it_was_and_breaks_no_node() {
-    replay("wire_message", 8_000, fuzzing::wire_message);
+    replay("wire_message", 40_000, fuzzing::wire_message);
 }
 
 // scenario S8, faults F35 and F36
 #[test]
 fn a_frame_of_any_bytes_is_refused_or_comes_back_as_it_was() {
-    replay("frame", 8_000, synod_tcp::fuzzing::frame);
+    replay("frame", 40_000, synod_tcp::fuzzing::frame);
 }
 
 // scenario S3, fault F35
