@@ -53,6 +53,10 @@ pub use memory::MemoryStorage;
 
 #[cfg(feature = "file-storage")]
 pub use file::{FileStorage, ForceError, ForceReport};
+#[cfg(all(feature = "file-storage", feature = "testing"))]
+pub(crate) use {
+    file::round_trip_of_any_snapshot, journal::round_trip_of_any_group, record::round_trip_of_any_records,
+};
 
 use crate::multi::{
     DiskId, Entry, Group, Incarnation, Interval, Log, Membership, Owner, Record, Sequence, Slot, SnapshotId,

@@ -7,5 +7,29 @@
 #[cfg(feature = "codec")]
 mod wire;
 
+#[cfg(feature = "file-storage")]
+use crate::storage::{round_trip_of_any_group, round_trip_of_any_records, round_trip_of_any_snapshot};
+
 #[cfg(feature = "codec")]
 pub use wire::wire_message;
+
+/// The journal's decoding: `bytes` as the records of a group, and as a group with its header.
+///
+/// # Panics
+///
+/// If what was decoded does not come back as it was: a bug.
+#[cfg(feature = "file-storage")]
+pub fn journal_record(bytes: &[u8]) {
+    round_trip_of_any_records(bytes);
+    round_trip_of_any_group(bytes);
+}
+
+/// The decoding of a snapshot file: `bytes` as its header and the blocks behind it.
+///
+/// # Panics
+///
+/// If what was decoded does not come back as it was: a bug.
+#[cfg(feature = "file-storage")]
+pub fn snapshot_header(bytes: &[u8]) {
+    round_trip_of_any_snapshot(bytes);
+}

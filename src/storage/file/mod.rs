@@ -18,6 +18,8 @@ mod snapshots;
 mod worker;
 
 pub use force::{ForceError, ForceReport};
+#[cfg(feature = "testing")]
+pub(crate) use snapshots::round_trip_of_any_snapshot;
 
 use super::disk::{Disk, RealDisk};
 use super::journal::{Damage, SEGMENT_BYTES_DEFAULT};

@@ -210,3 +210,36 @@ fn read_runs(mut bytes: &[u8], body_bytes: usize) -> Option<Vec<Run>> {
     }
     Some(runs)
 }
+
+/// Reads any bytes as a group whose checksum is right and whose place is the one it names, as a fuzzer needs it, and
+/// checks that what is understood is written and read again as the same.
+#[cfg(feature = "testing")]
+pub(crate) fn round_trip_of_any_group(bytes: &[u8]) {
+    let mut segment = bytes.to_vec();
+    let Some(mut fields) = bytes.get(24..FIXED_BYTES) else { return };
+    let stamp = Stamp { cluster: fields.get_u64_le(), node: fields.get_u64_le(), disk: fields.get_u64_le() };
+    fields.advance(16);
+    // No segment is longer, and a place is one that the journal came to.
+    let position =
+        Position { segment: fields.get_u64_le(), offset: (fields.get_u64_le() as usize) % (1 << 30) };
+    segment[..4].copy_from_slice(&MAGIC.to_le_bytes());
+    segment[72..80].copy_from_slice(&(position.offset as u64).to_le_bytes());
+    let header_bytes = u32::from_le_bytes([segment[8], segment[9], segment[10], segment[11]]) as usize;
+    if let Some(checked) = segment.get(CHECKED_FROM..header_bytes) {
+        let crc = crc32fast::hash(checked);
+        segment[4..8].copy_from_slice(&crc.to_le_bytes());
+    }
+    let Some((header, _)) = Header::read(&segment, position.offset, position, stamp) else { return };
+    assert!(
+        header.slots().count() as u64 <= header.body_bytes as u64,
+        "no more slots than the body has room for"
+    );
+    assert!(header.end() >= position.offset + Header::bytes(header.runs.len()) + header.body_bytes);
+    assert!(header.first_slot().is_none_or(|first| first <= header.last_slot()));
+    let mut again = segment.clone();
+    let crc = header.write(&mut again, stamp);
+    assert_eq!(Header::read(&again, position.offset, position, stamp), Some((header.clone(), crc)));
+    if let Some(body) = header.body(&segment, position.offset) {
+        crate::storage::record::round_trip_of_any_records(body);
+    }
+}

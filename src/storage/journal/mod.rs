@@ -50,6 +50,8 @@ mod trim;
 
 pub(crate) use checkpoint::CHECKPOINT;
 pub use findings::{Damage, Found, Replayed};
+#[cfg(feature = "testing")]
+pub(crate) use group::round_trip_of_any_group;
 pub use reader::Reader;
 pub use spare::{Spare, SpareOrder};
 pub use stamp::{Position, Stamp};

@@ -201,6 +201,36 @@ impl SnapshotFile {
     }
 }
 
+/// Reads any bytes as a snapshot file whose header has the right checksum, as a fuzzer needs it, and checks that a header
+/// that is understood is written and read again as the same. Its blocks are read too.
+#[cfg(feature = "testing")]
+pub(crate) fn round_trip_of_any_snapshot(bytes: &[u8]) {
+    let path = Path::new("snapshot");
+    let _ = Header::decode(bytes.get(..HEADER_BYTES).unwrap_or(bytes), path);
+    let mut bytes = bytes.to_vec();
+    let Some((start, checked)) =
+        bytes.get_mut(..HEADER_BYTES).and_then(|all| all.split_at_mut_checked(CHECKED_AT))
+    else {
+        return;
+    };
+    start[..MAGIC.len()].copy_from_slice(MAGIC);
+    start[MAGIC.len()..][..4].copy_from_slice(&VERSION.to_le_bytes());
+    start[MAGIC.len() + 4..].copy_from_slice(&crc32fast::hash(checked).to_le_bytes());
+    let disk = crate::storage::disk::SimulatedDisk::default();
+    disk.put(path, &bytes);
+    let Ok(found) = SnapshotFile::open(&disk, path.to_path_buf(), Access::Read) else { return };
+    let again = Header::decode(&found.header.encode(), path).ok();
+    assert_eq!(again, Some(found.header), "a header comes back as it was");
+    let content = found.header.known.map_or(u64::MAX, |id| id.bytes);
+    let mut block = Vec::new();
+    for number in 0..blocks_of(bytes.len() as u64) {
+        let is_read = found.read_block(number, content, &mut block).is_ok();
+        let at = usize::try_from(offset_of(number)).ok().and_then(|at| bytes.get(at..)?.get(..CRC_BYTES));
+        let crc = found.header.block_crc(number, &block).to_le_bytes();
+        assert!(!is_read || at == Some(crc.as_slice()), "a block that is read has its checksum");
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

@@ -12,6 +12,8 @@ mod scrub;
 mod writing;
 
 pub(super) use format::Whose;
+#[cfg(feature = "testing")]
+pub(crate) use format::round_trip_of_any_snapshot;
 pub(super) use named::Named;
 
 use super::super::disk::{Access, Disk, DiskLock};
