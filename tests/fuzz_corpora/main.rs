@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod files;
 mod mutations;
 mod seeds;
 
@@ -35,6 +36,31 @@ fn check(target: &str, made: &[(String, Vec<u8>)]) {
 fn the_encoding_of_every_kind_of_message_is_the_one_that_is_stored() {
     check("wire_message", &seeds::messages());
     check("frame", &seeds::frames());
+}
+
+/// Stores the seeds that are missing.
+fn store(target: &str, made: Vec<(String, Vec<u8>)>) {
+    let folder = mutations::folder(target);
+    if std::env::var_os("SYNOD_BLESS").is_some() && !folder.exists() {
+        std::fs::create_dir_all(&folder).unwrap();
+        made.iter().for_each(|(name, bytes)| std::fs::write(folder.join(name), bytes).unwrap());
+    }
+    let stored = corpus(target).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    assert!(made.iter().all(|(name, _)| stored.contains(name)), "{target} lacks a seed that is made here");
+}
+
+// scenario S8, faults F5, F11 and F12
+#[test]
+fn a_journal_of_any_bytes_is_refused_or_comes_back_as_it_was() {
+    store("journal_record", files::journal());
+    replay("journal_record", 40_000, fuzzing::journal_record);
+}
+
+// scenario S8, fault F10
+#[test]
+fn a_snapshot_of_any_bytes_is_refused_or_comes_back_as_it_was() {
+    store("snapshot_header", files::snapshots());
+    replay("snapshot_header", 10_000, fuzzing::snapshot_header);
 }
 
 // scenario S8, faults F35 and F36

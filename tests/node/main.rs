@@ -5,6 +5,7 @@
 mod failing;
 mod faults;
 mod flooding;
+mod impostor;
 mod law;
 mod observing;
 mod operating;
