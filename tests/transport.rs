@@ -271,7 +271,7 @@ async fn each_defect_is_found_under_its_clause() {
     let defects = [
         (Defect::Corrupts, 1, "every kind of message arrives unchanged"),
         (Defect::Repeats, 1, "every kind of message arrives unchanged"),
-        (Defect::Invents, 1, "every kind of message arrives unchanged"),
+        (Defect::Invents, 1, "a message reaches the node it was sent to and no other"),
         (Defect::CopiesToAnother, 1, "a message reaches the node it was sent to and no other"),
         (Defect::Reorders, 2, "messages on one connection keep their order"),
         (Defect::Blocks, 3, "what waits for one peer is bounded"),

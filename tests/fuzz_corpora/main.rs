@@ -60,7 +60,7 @@ fn a_journal_of_any_bytes_is_refused_or_comes_back_as_it_was() {
 #[test]
 fn a_snapshot_of_any_bytes_is_refused_or_comes_back_as_it_was() {
     store("snapshot_header", files::snapshots());
-    replay("snapshot_header", 10_000, fuzzing::snapshot_header);
+    replay("snapshot_header", 5_000, fuzzing::snapshot_header);
 }
 
 // scenario S8, faults F35 and F36
