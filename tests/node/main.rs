@@ -5,7 +5,6 @@
 mod failing;
 mod faults;
 mod flooding;
-mod impostor;
 mod law;
 mod observing;
 mod operating;
