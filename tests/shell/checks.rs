@@ -7,7 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use synod::testing::{LinearizabilityError, Operation, Register, RegisterInput, check_linearizable};
 
 /// Each node's state, and each client's history.
-pub fn check(states: &BTreeMap<u64, Registers>, histories: &[History], trace: &Trace) -> Result<(), String> {
+pub(crate) fn check(
+    states: &BTreeMap<u64, Registers>,
+    histories: &[History],
+    trace: &Trace,
+) -> Result<(), String> {
     let Some(state) = states.values().next() else { return Err("no node is left".to_owned()) };
     for (node, other) in states {
         if other != state {
@@ -42,7 +46,8 @@ fn check_register(
     let mut history: Vec<Operation<RegisterInput, Option<u64>>> = Vec::new();
     for one in histories {
         // What was not applied in the end never was.
-        let writes = one.writes.iter().filter(|call| call.write.key == key && applied.contains(&call.write.value));
+        let writes =
+            one.writes.iter().filter(|call| call.write.key == key && applied.contains(&call.write.value));
         history.extend(writes.map(|call| call.operation.clone()));
         history.extend(one.reads.iter().filter(|call| call.key == key).map(|call| call.operation.clone()));
     }

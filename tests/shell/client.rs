@@ -7,9 +7,9 @@ use crate::world::{World, pause};
 use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
+use synod::testing::{Operation, RegisterInput};
 use synod::timer::Time;
 use synod::{Handle, ProposeError, Session};
-use synod::testing::{Operation, RegisterInput};
 use tokio::time::Instant;
 
 /// How often a call is made again.
@@ -17,7 +17,7 @@ const ATTEMPTS: u64 = 6;
 
 /// What a client knows of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
+pub(crate) enum Told {
     /// It was applied.
     Done(Option<Written>),
     /// It was not and will not be.
@@ -27,26 +27,26 @@ pub enum Told {
 }
 
 #[derive(Clone, Debug)]
-pub struct WriteCall {
-    pub write: Write,
-    pub told: Told,
-    pub operation: Operation<RegisterInput, Option<u64>>,
+pub(crate) struct WriteCall {
+    pub(crate) write: Write,
+    pub(crate) told: Told,
+    pub(crate) operation: Operation<RegisterInput, Option<u64>>,
 }
 
 #[derive(Clone, Debug)]
-pub struct ReadCall {
-    pub key: usize,
-    pub operation: Operation<RegisterInput, Option<u64>>,
+pub(crate) struct ReadCall {
+    pub(crate) key: usize,
+    pub(crate) operation: Operation<RegisterInput, Option<u64>>,
 }
 
 /// All that one client did.
 #[derive(Clone, Debug, Default)]
-pub struct History {
-    pub writes: Vec<WriteCall>,
-    pub reads: Vec<ReadCall>,
+pub(crate) struct History {
+    pub(crate) writes: Vec<WriteCall>,
+    pub(crate) reads: Vec<ReadCall>,
 }
 
-pub struct Client {
+pub(crate) struct Client {
     world: Rc<World>,
     number: u64,
     begun: Instant,
@@ -57,7 +57,7 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(world: &Rc<World>, number: u64, begun: Instant) -> Self {
+    pub(crate) fn new(world: &Rc<World>, number: u64, begun: Instant) -> Self {
         let mut random = Random::of(world.seed, "client", number);
         let deadline = Duration::from_millis(200) + random.up_to_ms(2000);
         let (world, history) = (Rc::clone(world), History::default());
@@ -65,7 +65,7 @@ impl Client {
     }
 
     /// Calls until there are no faults any more.
-    pub async fn run(mut self) -> History {
+    pub(crate) async fn run(mut self) -> History {
         while self.world.noisy.get() {
             let think = self.random.up_to_ms(self.world.plan.think_ms);
             pause(think).await;
@@ -199,7 +199,9 @@ impl Client {
                     }
                     return Told::Done(Some(written));
                 }
-                None | Some(Err(ProposeError::Unknown { retry_is_safe: true } | ProposeError::Stopped { .. })) => {}
+                None
+                | Some(Err(ProposeError::Unknown { retry_is_safe: true } | ProposeError::Stopped { .. })) => {
+                }
                 Some(Err(ProposeError::NotLeader { .. } | ProposeError::Busy)) => {
                     pause(Duration::from_millis(50)).await;
                 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 /// Over tokio's clock, which is virtual here. Clones are the same clock.
 #[derive(Clone, Debug)]
-pub struct Clock {
+pub(crate) struct Clock {
     begun: Instant,
     origin: Duration,
     rate: f64,
@@ -25,12 +25,12 @@ struct Stall {
 
 impl Clock {
     /// One that shows `origin` now and runs `rate` times as fast as others.
-    pub fn new(origin: Duration, rate: f64) -> Self {
+    pub(crate) fn new(origin: Duration, rate: f64) -> Self {
         Self { begun: Instant::now(), origin, rate, stall: Arc::default() }
     }
 
     /// Stands still for so long. No effect while it does so already.
-    pub fn stall(&self, duration: Duration) {
+    pub(crate) fn stall(&self, duration: Duration) {
         self.look();
         let mut stall = self.stall.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();

@@ -27,7 +27,7 @@ const LIE: Duration = Duration::from_millis(1500);
 
 /// Outlives the runs of its node. Clones are the same disk.
 #[derive(Clone)]
-pub struct Disk {
+pub(crate) struct Disk {
     place: Arc<MemoryStorage>,
     state: Arc<Mutex<State>>,
     power: Arc<Notify>,
@@ -53,7 +53,14 @@ struct State {
 }
 
 impl Disk {
-    pub fn new(seed: u64, node: u64, append_ms: u64, landed: f64, mutant: Mutant, trace: Trace) -> Self {
+    pub(crate) fn new(
+        seed: u64,
+        node: u64,
+        append_ms: u64,
+        landed: f64,
+        mutant: Mutant,
+        trace: Trace,
+    ) -> Self {
         let now = Instant::now();
         let mut random = Random::of(seed, "disk", node);
         let place = Arc::new(MemoryStorage::with_seed(random.next()));
@@ -74,8 +81,9 @@ impl Disk {
         Self { place, state: Arc::new(Mutex::new(state)), power: Arc::default(), trace, mutant }
     }
 
-    /// The storage of the next run.
-    pub fn storage(&self) -> SimulatedStorage {
+    /// The storage of the next run. What the last one left open is cut off, as at the end of its process.
+    pub(crate) fn storage(&self) -> SimulatedStorage {
+        self.cut_power();
         let mut state = self.lock();
         state.run += 1;
         state.poisoned = false;
@@ -84,12 +92,12 @@ impl Disk {
     }
 
     /// Whether a node was ever started on it.
-    pub fn is_used(&self) -> bool {
+    pub(crate) fn is_used(&self) -> bool {
         self.lock().used
     }
 
     /// What is not durable is lost, though an append under way may have landed.
-    pub fn cut_power(&self) {
+    pub(crate) fn cut_power(&self) {
         let mut state = self.lock();
         state.run += 1;
         state.flush_due(Instant::now());
@@ -107,22 +115,22 @@ impl Disk {
         self.power.notify_waiters();
     }
 
-    pub fn fail_next(&self) {
+    pub(crate) fn fail_next(&self) {
         self.lock().fail_next = true;
     }
 
-    pub fn fill(&self, duration: Duration) {
+    pub(crate) fn fill(&self, duration: Duration) {
         self.lock().full_until = Instant::now() + duration;
     }
 
-    pub fn slow_down(&self, duration: Duration, append_ms: u64) {
+    pub(crate) fn slow_down(&self, duration: Duration, append_ms: u64) {
         let mut state = self.lock();
         state.slow_until = Instant::now() + duration;
         state.slow_ms = append_ms;
     }
 
     /// No faults any more.
-    pub fn mend(&self) {
+    pub(crate) fn mend(&self) {
         let mut state = self.lock();
         let now = Instant::now();
         (state.full_until, state.slow_until, state.fail_next) = (now, now, false);
@@ -153,7 +161,7 @@ fn error(kind: ErrorKind) -> StorageError {
 }
 
 /// A disk as one run of a node sees it.
-pub struct SimulatedStorage {
+pub(crate) struct SimulatedStorage {
     disk: Disk,
     run: u64,
     inner: Arc<MemoryStorage>,
@@ -242,12 +250,15 @@ impl Storage for SimulatedStorage {
             state.poisoned = true;
             return Err(error(kind));
         }
-        state.flush_due(Instant::now());
+        // What is done at once is due a little later by the clock.
+        state.flush_due(if lies { Instant::now() } else { due });
         Ok(())
     }
 
     async fn read(&self, slots: Range<Slot>, bytes_max: usize) -> Result<Vec<(Slot, Entry)>, StorageError> {
-        self.powered()?.flush_due(Instant::now() + if self.disk.mutant == Mutant::EarlyFlush { LIE } else { Duration::ZERO });
+        self.powered()?.flush_due(
+            Instant::now() + if self.disk.mutant == Mutant::EarlyFlush { LIE } else { Duration::ZERO },
+        );
         self.inner.read(slots, bytes_max).await
     }
 
@@ -273,7 +284,12 @@ impl Storage for SimulatedStorage {
         self.inner.seal_snapshot().await
     }
 
-    async fn read_snapshot(&self, snapshot: SnapshotId, at: u64, bytes_max: usize) -> Result<Bytes, StorageError> {
+    async fn read_snapshot(
+        &self,
+        snapshot: SnapshotId,
+        at: u64,
+        bytes_max: usize,
+    ) -> Result<Bytes, StorageError> {
         drop(self.powered()?);
         self.inner.read_snapshot(snapshot, at, bytes_max).await
     }
@@ -288,10 +304,11 @@ impl Storage for SimulatedStorage {
     }
 
     async fn close(&self) -> Result<(), StorageError> {
-        let mut state = self.powered()?;
-        state.flush_due(Instant::now() + LIE);
-        state.open = None;
-        drop(state);
+        {
+            let mut state = self.powered()?;
+            state.flush_due(Instant::now() + LIE);
+            state.open = None;
+        }
         self.inner.close().await
     }
 }

@@ -9,11 +9,11 @@ use synod::transport::{Envelope, Inbox, SendOutcome, Transport, TransportError};
 use synod_memory::MemoryTransport;
 
 #[derive(Debug)]
-pub struct Line {
-    pub from: NodeId,
-    pub inner: Arc<MemoryTransport>,
-    pub trace: Trace,
-    pub powered: Arc<AtomicBool>,
+pub(crate) struct Line {
+    pub(crate) from: NodeId,
+    pub(crate) inner: Arc<MemoryTransport>,
+    pub(crate) trace: Trace,
+    pub(crate) powered: Arc<AtomicBool>,
 }
 
 #[async_trait]

@@ -3,27 +3,27 @@
 use serde::{Deserialize, Serialize};
 use synod::{Position, RestoreError, Snapshot, SnapshotReader, StateMachine};
 
-pub const KEYS: u64 = 3;
+pub(crate) const KEYS: u64 = 3;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Registers {
-    pub values: [Option<u64>; KEYS as usize],
-    pub applied: Vec<u64>,
+pub(crate) struct Registers {
+    pub(crate) values: [Option<u64>; KEYS as usize],
+    pub(crate) applied: Vec<u64>,
 }
 
 /// No two have the same value.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Write {
-    pub key: usize,
-    pub value: u64,
+pub(crate) struct Write {
+    pub(crate) key: usize,
+    pub(crate) value: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Written {
+pub(crate) struct Written {
     /// How many writes were applied, this one included.
-    pub place: usize,
+    pub(crate) place: usize,
     /// What the register held before.
-    pub before: Option<u64>,
+    pub(crate) before: Option<u64>,
 }
 
 impl StateMachine for Registers {

@@ -16,13 +16,14 @@ mod nemesis;
 mod plan;
 mod random;
 mod run;
+mod scenarios;
 mod seeds;
 mod trace;
 mod world;
 
 /// What a run may be told to do wrong, to see that it is noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mutant {
+pub(crate) enum Mutant {
     None,
     /// Disks answer before the group is durable.
     EarlyFlush,

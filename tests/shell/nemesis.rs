@@ -13,7 +13,7 @@ use tokio::time::Instant;
 const MACHINES_MAX: u64 = 7;
 
 /// Does harm for as long as the plan says.
-pub async fn harm(world: Rc<World>) {
+pub(crate) async fn harm(world: Rc<World>) {
     let mut random = Random::of(world.seed, "nemesis", 0);
     let until = Instant::now() + world.plan.noise;
     loop {

@@ -6,7 +6,7 @@ use synod_memory::Faults;
 
 /// What is done to the cluster from outside, now and then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Act {
+pub(crate) enum Act {
     /// The power of one node goes.
     Crash,
     /// The power of all goes at once.
@@ -38,7 +38,7 @@ pub enum Act {
 }
 
 impl Act {
-    pub const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Crash,
         Self::Blackout,
         Self::Shutdown,
@@ -58,34 +58,34 @@ impl Act {
 
 /// What one seed does.
 #[derive(Clone, Debug)]
-pub struct Plan {
-    pub nodes: u64,
-    pub clients: u64,
+pub(crate) struct Plan {
+    pub(crate) nodes: u64,
+    pub(crate) clients: u64,
     /// For how long there are faults.
-    pub noise: Duration,
+    pub(crate) noise: Duration,
     /// The longest pause between two faults, in milliseconds.
-    pub pause_ms: u64,
+    pub(crate) pause_ms: u64,
     /// How long something that is broken stays so at most, in milliseconds.
-    pub broken_ms: u64,
+    pub(crate) broken_ms: u64,
     /// Each with its weight.
-    pub acts: Vec<(Act, u64)>,
-    pub network: Faults,
+    pub(crate) acts: Vec<(Act, u64)>,
+    pub(crate) network: Faults,
     /// The longest that an append takes on a healthy disk, in milliseconds.
-    pub append_ms: u64,
+    pub(crate) append_ms: u64,
     /// How often an append under way becomes durable although the power went.
-    pub landed: f64,
+    pub(crate) landed: f64,
     /// The longest pause of a client between two calls, in milliseconds.
-    pub think_ms: u64,
-    pub reads: f64,
-    pub in_session: f64,
+    pub(crate) think_ms: u64,
+    pub(crate) reads: f64,
+    pub(crate) in_session: f64,
     /// How often a client gives a call up before its deadline.
-    pub impatient: f64,
+    pub(crate) impatient: f64,
     /// By how much clocks may run faster or slower than others.
-    pub drift: f64,
+    pub(crate) drift: f64,
 }
 
 impl Plan {
-    pub fn of(seed: u64) -> Self {
+    pub(crate) fn of(seed: u64) -> Self {
         let mut random = Random::of(seed, "plan", 0);
         let acts = Act::ALL.map(|act| {
             let (off, weight) = (random.happens(0.5), 1 + random.below(4));
@@ -103,7 +103,7 @@ impl Plan {
         Self {
             nodes: if random.happens(0.2) { 5 } else { 3 },
             clients: 2 + random.below(3),
-            noise: Duration::from_secs(4) + random.up_to_ms(6000),
+            noise: Duration::from_secs(3) + random.up_to_ms(4000),
             pause_ms: 100 + random.below(1500),
             broken_ms: 50 + random.below(1500),
             acts: acts.into_iter().filter(|(_, weight)| *weight > 0).collect(),
@@ -118,7 +118,7 @@ impl Plan {
         }
     }
 
-    pub fn draw(&self, random: &mut Random) -> Option<Act> {
+    pub(crate) fn draw(&self, random: &mut Random) -> Option<Act> {
         let total: u64 = self.acts.iter().map(|(_, weight)| weight).sum();
         let mut at = random.below(total.max(1));
         for (act, weight) in &self.acts {

@@ -22,18 +22,23 @@ const WRITES: u64 = 10;
 
 /// What a run came to.
 #[derive(Clone, Debug)]
-pub struct Outcome {
-    pub deliveries: u64,
-    pub hash: u64,
-    pub simulated: Duration,
-    pub counts: BTreeMap<String, u64>,
-    pub verdict: Result<(), String>,
+pub(crate) struct Outcome {
+    pub(crate) deliveries: u64,
+    pub(crate) hash: u64,
+    pub(crate) simulated: Duration,
+    pub(crate) counts: BTreeMap<String, u64>,
+    pub(crate) verdict: Result<(), String>,
 }
 
 /// Runs `seed` on an actix system of its own, whose clock goes on whenever nothing else does.
-pub fn run(seed: u64, mutant: Mutant) -> Outcome {
-    let runtime =
-        || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
+pub(crate) fn run(seed: u64, mutant: Mutant) -> Outcome {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime")
+    };
     actix::System::with_tokio_rt(runtime).block_on(live_through(seed, mutant))
 }
 

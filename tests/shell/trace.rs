@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 /// Clones are the same trace.
 #[derive(Clone, Debug)]
-pub struct Trace {
+pub(crate) struct Trace {
     begun: Instant,
     state: Arc<Mutex<State>>,
 }
@@ -20,19 +20,19 @@ struct State {
 }
 
 impl Trace {
-    pub fn begin() -> Self {
+    pub(crate) fn begin() -> Self {
         Self { begun: Instant::now(), state: Arc::default() }
     }
 
     /// Something happened, now.
-    pub fn note(&self, what: impl Hash) {
+    pub(crate) fn note(&self, what: impl Hash) {
         let at = self.begun.elapsed();
         let mut state = self.lock();
         (at, what).hash(&mut state.hasher);
     }
 
     /// A fault struck.
-    pub fn count(&self, fault: &str) {
+    pub(crate) fn count(&self, fault: &str) {
         self.note(fault);
         let mut state = self.lock();
         match state.counts.get_mut(fault) {
@@ -42,19 +42,19 @@ impl Trace {
     }
 
     /// A promise was broken.
-    pub fn wrong(&self, what: String) {
+    pub(crate) fn wrong(&self, what: String) {
         self.lock().wrong.push(what);
     }
 
-    pub fn hash(&self) -> u64 {
+    pub(crate) fn hash(&self) -> u64 {
         self.lock().hasher.finish()
     }
 
-    pub fn counts(&self) -> BTreeMap<String, u64> {
+    pub(crate) fn counts(&self) -> BTreeMap<String, u64> {
         self.lock().counts.clone()
     }
 
-    pub fn first_wrong(&self) -> Option<String> {
+    pub(crate) fn first_wrong(&self) -> Option<String> {
         self.lock().wrong.first().cloned()
     }
 

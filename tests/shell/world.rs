@@ -15,12 +15,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use synod::timer::TokioTimer;
-use synod::{
-    Builder, ClusterId, Config, Handle, Host, Membership, Node, NodeId, StartError, StopCause,
-};
+use synod::{Builder, ClusterId, Config, Handle, Host, Membership, Node, NodeId, StartError, StopCause};
 use synod_memory::MemoryNetwork;
 
-pub async fn pause(duration: Duration) {
+pub(crate) async fn pause(duration: Duration) {
     tokio::time::sleep(duration).await;
 }
 
@@ -32,21 +30,21 @@ struct Running {
 
 /// What outlives the runs of a node.
 #[derive(Clone)]
-pub struct Machine {
-    pub disk: Disk,
-    pub clock: Clock,
+pub(crate) struct Machine {
+    pub(crate) disk: Disk,
+    pub(crate) clock: Clock,
     /// How long it stays down after its next end.
     down: Rc<Cell<Duration>>,
 }
 
-pub struct World {
-    pub seed: u64,
-    pub plan: Plan,
-    pub mutant: Mutant,
-    pub trace: Trace,
-    pub network: MemoryNetwork,
+pub(crate) struct World {
+    pub(crate) seed: u64,
+    pub(crate) plan: Plan,
+    pub(crate) mutant: Mutant,
+    pub(crate) trace: Trace,
+    pub(crate) network: MemoryNetwork,
     /// There are faults.
-    pub noisy: Cell<bool>,
+    pub(crate) noisy: Cell<bool>,
     machines: RefCell<BTreeMap<u64, Machine>>,
     running: RefCell<BTreeMap<u64, Running>>,
     removed: RefCell<BTreeSet<u64>>,
@@ -54,7 +52,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64, plan: Plan, mutant: Mutant) -> Rc<Self> {
+    pub(crate) fn new(seed: u64, plan: Plan, mutant: Mutant) -> Rc<Self> {
         let network = MemoryNetwork::new(seed, Arc::new(TokioTimer::default()));
         network.set_faults(plan.network);
         let world = Self {
@@ -77,7 +75,7 @@ impl World {
     }
 
     /// One more machine, on which a node begins to live.
-    pub fn add(self: &Rc<Self>, node: u64) {
+    pub(crate) fn add(self: &Rc<Self>, node: u64) {
         let mut random = Random::of(self.seed, "machine", node);
         let Plan { append_ms, landed, drift, .. } = self.plan;
         let origin = random.up_to_ms(1000 * 3600 * 24 * 365);
@@ -92,31 +90,31 @@ impl World {
     }
 
     /// Ids of the nodes that run.
-    pub fn up(&self) -> Vec<u64> {
+    pub(crate) fn up(&self) -> Vec<u64> {
         self.running.borrow().keys().copied().collect()
     }
 
     /// Ids of all nodes that were not removed.
-    pub fn all(&self) -> Vec<u64> {
+    pub(crate) fn all(&self) -> Vec<u64> {
         let removed = self.removed.borrow();
         self.machines.borrow().keys().copied().filter(|node| !removed.contains(node)).collect()
     }
 
     /// Ids of all there ever were.
-    pub fn ever(&self) -> u64 {
+    pub(crate) fn ever(&self) -> u64 {
         self.machines.borrow().len() as u64
     }
 
-    pub fn machine(&self, node: u64) -> Option<Machine> {
+    pub(crate) fn machine(&self, node: u64) -> Option<Machine> {
         self.machines.borrow().get(&node).cloned()
     }
 
-    pub fn handle(&self, node: u64) -> Option<Handle<Registers>> {
+    pub(crate) fn handle(&self, node: u64) -> Option<Handle<Registers>> {
         self.running.borrow().get(&node).map(|running| running.node.handle())
     }
 
     /// The power of a node goes: nothing leaves it any more, and what it was writing is lost, or landed.
-    pub fn crash(&self, node: u64, down: Duration) {
+    pub(crate) fn crash(&self, node: u64, down: Duration) {
         let Some(running) = self.running.borrow_mut().remove(&node) else { return };
         let Some(machine) = self.machine(node) else { return };
         machine.down.set(down);
@@ -126,14 +124,14 @@ impl World {
     }
 
     /// Takes a node out, to be shut down.
-    pub fn take(&self, node: u64, down: Duration) -> Option<Node<Registers>> {
+    pub(crate) fn take(&self, node: u64, down: Duration) -> Option<Node<Registers>> {
         let running = self.running.borrow_mut().remove(&node)?;
         self.machine(node)?.down.set(down);
         Some(running.node)
     }
 
     /// No faults from now on.
-    pub fn heal(&self) {
+    pub(crate) fn heal(&self) {
         self.noisy.set(false);
         self.network.heal_all();
         self.network.set_faults(synod_memory::Faults::default());
