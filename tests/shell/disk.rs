@@ -189,6 +189,9 @@ impl SimulatedStorage {
         if state.poisoned {
             return Err(StorageError::Poisoned);
         }
+        if state.open.is_none() {
+            return Err(StorageError::NotOpen);
+        }
         let now = Instant::now();
         let delay = state.delay(now);
         if state.slow_until > now {
@@ -249,6 +252,9 @@ impl Storage for SimulatedStorage {
             state.pending.clear();
             state.poisoned = true;
             return Err(error(kind));
+        }
+        if state.open.is_none() {
+            return Err(StorageError::NotOpen);
         }
         // What is done at once is due a little later by the clock.
         state.flush_due(if lies { Instant::now() } else { due });
