@@ -1,7 +1,7 @@
 //! The shell, simulated by the thousand seeds: whole nodes with their actors on a paused clock, over a network, disks and
 //! clocks whose faults are drawn from the seed (issue 4, engine c of reliability 5.1).
 //!
-//! `SYNOD_SEED=7 cargo test --test shell seeds` runs one seed again; `SYNOD_SEEDS=200000` runs more of them.
+//! `SYNOD_SEED=7 cargo test --test shell thousands -- --include-ignored` runs one seed again; `SYNOD_SEEDS=200000` runs more of them.
 //! Snapshots are left to `tests/node`, since they are drawn on threads.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
