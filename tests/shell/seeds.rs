@@ -77,7 +77,6 @@ fn number(name: &str) -> Option<u64> {
 
 // scenario N1, N2, M7, protocol 7.2, 12.1-12.3, fault F13, F14, F17, F18, F19, F20, F22, F25, F28
 #[test]
-#[ignore = "open: seeds 236, 346, 562, 591 and 1027 lose or move an acknowledged write; the cause is not found yet"]
 fn thousands_of_seeds_keep_every_promise_and_then_serve() {
     if let Some(seed) = number("SYNOD_SEED") {
         let outcome = run(seed, Mutant::None);
@@ -98,7 +97,7 @@ fn thousands_of_seeds_keep_every_promise_and_then_serve() {
     println!("{:#?}", total.counts);
     for (seed, failure) in &total.failures {
         println!(
-            "seed {seed}: {failure}\nSYNOD_SEED={seed} cargo test --test shell thousands -- --nocapture --include-ignored\n"
+            "seed {seed}: {failure}\nSYNOD_SEED={seed} cargo test --test shell thousands -- --nocapture\n"
         );
     }
     assert!(total.failures.is_empty(), "seeds failed: see above");
@@ -131,6 +130,15 @@ fn thousands_of_seeds_keep_every_promise_and_then_serve() {
     }
     let undecided = total.counts.get("history undecided").copied().unwrap_or(0);
     assert!(undecided * 100 <= total.runs, "{undecided} histories have no verdict");
+}
+
+// The numbers of forwarded commands began anew with each start, and those of reads with each rebuilt role. So a leader's late
+// answer was once taken for that to another question: a write was said to be done that was not, and a read was too old.
+#[test]
+fn a_late_answer_to_an_earlier_start_is_not_taken_for_that_to_another_question() {
+    for seed in [236, 346, 562, 591, 1027] {
+        assert_eq!(run(seed, Mutant::None).verdict, Ok(()), "seed {seed}");
+    }
 }
 
 // scenario N6
