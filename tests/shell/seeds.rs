@@ -75,7 +75,7 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|number| number.parse().unwrap())
 }
 
-// scenario N1, N2, M7, protocol 7.2, 12.1-12.3, fault F13, F14, F17, F18, F19, F20, F22, F25, F28
+// scenarios N1, N2, M7, L5, protocol 7.2, 12.1-12.3, fault F13, F14, F17, F18, F19, F20, F22, F25, F28
 #[test]
 fn thousands_of_seeds_keep_every_promise_and_then_serve() {
     if let Some(seed) = number("SYNOD_SEED") {

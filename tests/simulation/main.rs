@@ -34,6 +34,7 @@ fn run_seed(seed: u64, story: bool) -> Result<Outcome, String> {
     })
 }
 
+// scenarios N1 to N3, M8, L5
 #[test]
 fn no_seed_breaks_agreement_loses_a_write_or_stops_the_cluster() {
     if let Ok(seed) = std::env::var("SYNOD_SEED") {
