@@ -38,8 +38,8 @@ impl Acceptor {
 
     /// Values that the learner fetched: written before `chosen_through` covers them (4.1).
     pub(super) fn on_store(&mut self, first: Slot, values: Vec<Value>, out: &mut Vec<Effect>) {
+        // Without the first membership nobody could tell which one governs what.
         if !self.log.is_formed() || self.is_frozen() {
-            // Without the first membership nobody could tell which one governs what.
             return;
         }
         let mut records = Vec::with_capacity(values.len());
