@@ -8,14 +8,17 @@ mod custom_transport;
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use synod::multi::{Identity, Refusal};
+use std::time::Duration;
+use synod::multi::{Identity, Message, Refusal};
 use synod::paxos::NodeId;
 use synod::testing::{TransportHarness, TransportHarnessError, TransportReport, transport_suite};
 use synod::timer::{Timer, TokioTimer};
-use synod::transport::{Arrival, Envelope, Inbox, PeerInbox, SendOutcome, Transport, TransportError};
+use synod::transport::{
+    Arrival, Envelope, GroupId, Inbox, PeerInbox, SendOutcome, Transport, TransportError,
+};
 use synod_memory::MemoryNetwork;
 
 // scenario N7
@@ -29,7 +32,16 @@ async fn the_example_keeps_the_contract() {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Defect {
     None,
+    Corrupts,
+    Repeats,
+    Invents,
+    CopiesToAnother,
     Reorders,
+    Blocks,
+    KeepsEverything,
+    HidesRefusals,
+    StallsAll,
+    OutlivesItsRun,
     RenamesSenders,
     ForgetsLinkDown,
     TakesUnknown,
@@ -46,6 +58,8 @@ struct Spoiled {
     held_back: Mutex<Option<(NodeId, Envelope)>>,
     /// A book came, and nothing was sent since.
     told: AtomicBool,
+    /// What the transport had no room for.
+    kept: Mutex<VecDeque<(NodeId, Envelope)>>,
 }
 
 #[async_trait]
@@ -71,6 +85,34 @@ impl Transport for Spoiled {
                 let _ = self.inner.send(to, envelope);
                 SendOutcome::Queued
             }
+            Defect::Corrupts => {
+                let mut envelope = envelope.clone();
+                if let Message::PrePrepare { nonce } = &mut envelope.message {
+                    *nonce ^= 1;
+                }
+                self.inner.send(to, &envelope)
+            }
+            Defect::Repeats => {
+                let _ = self.inner.send(to, envelope);
+                self.inner.send(to, envelope)
+            }
+            Defect::CopiesToAnother => {
+                let _ = self.inner.send(NodeId::new(to.get() + 1), envelope);
+                self.inner.send(to, envelope)
+            }
+            Defect::Blocks => {
+                while self.inner.send(to, envelope) == SendOutcome::Dropped && self.full(to, envelope) {
+                    std::thread::park_timeout(Duration::from_millis(10));
+                }
+                SendOutcome::Queued
+            }
+            Defect::KeepsEverything => {
+                let outcome = self.inner.send(to, envelope);
+                if outcome == SendOutcome::Dropped {
+                    self.kept.lock().unwrap().push_back((to, envelope.clone()));
+                }
+                SendOutcome::Queued
+            }
             Defect::LosesWhenTold if self.told.swap(false, Ordering::Relaxed) => SendOutcome::Queued,
             _ => self.inner.send(to, envelope),
         }
@@ -84,14 +126,17 @@ impl Transport for Spoiled {
     async fn run(self: Arc<Self>, inbox: Inbox) -> Result<(), TransportError> {
         let inner = Arc::clone(&self.inner);
         match self.defect {
-            Defect::None | Defect::Reorders | Defect::TakesUnknown | Defect::LosesWhenTold => {
-                inner.run(inbox).await
-            }
+            Defect::OutlivesItsRun => tokio::spawn(inner.run(inbox)).await.unwrap(),
             Defect::RunsTwice => {
                 let first = inner.run(inbox).await;
                 if first.is_err() { std::future::pending().await } else { first }
             }
-            Defect::RenamesSenders | Defect::ForgetsLinkDown | Defect::AsksTooLate => {
+            Defect::RenamesSenders
+            | Defect::ForgetsLinkDown
+            | Defect::AsksTooLate
+            | Defect::Invents
+            | Defect::HidesRefusals
+            | Defect::StallsAll => {
                 let (inside, mut arrivals) = Inbox::channel(inbox.local().clone(), usize::MAX);
                 let mut run = inner.run(inside);
                 let spoil = async {
@@ -107,11 +152,18 @@ impl Transport for Spoiled {
                     () = spoil => Ok(()),
                 }
             }
+            _ => inner.run(inbox).await,
         }
     }
 }
 
 impl Spoiled {
+    /// Whether the transport drops `envelope` because too much waits, not because it would never take it.
+    fn full(&self, to: NodeId, envelope: &Envelope) -> bool {
+        let known = (1..=2).contains(&to.get());
+        known && (1_000..16 << 20).contains(&envelope.message.size())
+    }
+
     async fn spoil(
         &self,
         arrival: Arrival,
@@ -128,7 +180,13 @@ impl Spoiled {
             Arrival::Connect { identity, answer } => {
                 let verdict = inbox.connect(identity.clone()).await;
                 answer.send(verdict.as_ref().map(|_| ()).map_err(Refusal::clone)).unwrap();
-                outside.extend(verdict.ok().map(|peer| (identity.node(), peer)));
+                if let Ok(mut peer) = verdict {
+                    if self.defect == Defect::Invents {
+                        let message = Message::PrePrepare { nonce: 666 };
+                        peer.deliver(Envelope { group: GroupId(0), message }).await.unwrap();
+                    }
+                    outside.insert(identity.node(), peer);
+                }
             }
             Arrival::LinkUp { .. } => {}
             Arrival::LinkDown { peer } if self.defect == Defect::ForgetsLinkDown => {
@@ -150,6 +208,7 @@ impl Spoiled {
                     peer.deliver(envelope).await.unwrap();
                 }
             }
+            Arrival::Refused { .. } if self.defect == Defect::HidesRefusals => {}
             Arrival::Refused { peer, refusal } => inbox.refused(peer, refusal),
         }
     }
@@ -169,6 +228,7 @@ impl SpoiledNetwork {
             defect: self.defect,
             held_back: Mutex::default(),
             told: AtomicBool::default(),
+            kept: Mutex::default(),
         })
     }
 }
@@ -209,17 +269,30 @@ async fn the_same_network_unspoiled_passes() {
 #[tokio::test(start_paused = true)]
 async fn each_defect_is_found_under_its_clause() {
     let defects = [
-        (Defect::Reorders, 2),
-        (Defect::TakesUnknown, 3),
-        (Defect::AsksTooLate, 4),
-        (Defect::RenamesSenders, 5),
-        (Defect::ForgetsLinkDown, 6),
-        (Defect::RunsTwice, 9),
-        (Defect::LosesWhenTold, 10),
+        (Defect::Corrupts, 1, "every kind of message arrives unchanged"),
+        (Defect::Repeats, 1, "every kind of message arrives unchanged"),
+        (Defect::Invents, 1, "a message reaches the node it was sent to and no other"),
+        (Defect::CopiesToAnother, 1, "a message reaches the node it was sent to and no other"),
+        (Defect::Reorders, 2, "messages on one connection keep their order"),
+        (Defect::Blocks, 3, "what waits for one peer is bounded"),
+        (Defect::KeepsEverything, 3, "what waits for one peer is bounded"),
+        (Defect::TakesUnknown, 3, "a message to an unknown node is dropped"),
+        (Defect::AsksTooLate, 4, "nothing is delivered before the inbox has said yes"),
+        (Defect::HidesRefusals, 4, "a refused node is told why and does not storm"),
+        (Defect::RenamesSenders, 5, "each message comes under its own sender's name"),
+        (Defect::ForgetsLinkDown, 6, "the end of a peer is noticed"),
+        (Defect::StallsAll, 7, "a connection that is pushed back stalls no other"),
+        (Defect::RunsTwice, 9, "a second run is refused"),
+        (Defect::OutlivesItsRun, 9, "a dropped run delivers nothing more and ends its links"),
+        (
+            Defect::LosesWhenTold,
+            10,
+            "a book that says what is known, again and again, disturbs no connection",
+        ),
     ];
-    for (defect, clause) in defects {
+    for (defect, clause, case) in defects {
         let report = judge(defect).await;
-        let found = report.failures.iter().any(|failure| failure.clause == clause);
-        assert!(found, "{defect:?} was not found under clause {clause}: {report}");
+        let found = report.failures.iter().any(|failure| (failure.clause, failure.case) == (clause, case));
+        assert!(found, "{defect:?} was not found under clause {clause}, {case}: {report}");
     }
 }

@@ -101,7 +101,7 @@ fn restart(report: &Report, runs: usize, count: u64) -> Result<(), Error> {
 /// What a commit of four clients takes at the 99th percentile while the leader takes snapshots, against without, in turn.
 fn during_snapshot(report: &Report, runs: usize, state: usize) -> Result<(), Error> {
     let dir = tempfile::tempdir()?;
-    let (mut calm, mut busy, mut ratios, mut rates) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut beside = Beside::default();
     runtime()?.block_on(async {
         let cluster = Plan { ballast: state, ..Plan::default() }.over_tcp(dir.path()).await?;
         let leader = cluster.leader().await?.with_deadline(Duration::from_secs(120));
@@ -111,23 +111,19 @@ fn during_snapshot(report: &Report, runs: usize, state: usize) -> Result<(), Err
             taken?;
             let took = begin.elapsed();
             let (without, ()) = latency_during(&leader, tokio::time::sleep(took)).await?;
-            rates.push(state as f64 / MIB as f64 / took.as_secs_f64());
-            record(&mut calm, &mut busy, &mut ratios, without, with);
+            beside.add(without, with, state as f64 / took.as_secs_f64());
         }
         cluster.check_equal().await?;
         cluster.stop().await
     })?;
     let size = state / MIB;
-    report.row(SUITE, "p99 of a commit, four clients, TCP, files", &calm, "us", "");
-    report.row(SUITE, &format!("the same while a snapshot of {size} MiB is taken"), &busy, "us", "");
-    report.row(SUITE, "the ratio of these two", &ratios, "times", "at most 2");
-    report.row(SUITE, "taking the snapshot", &rates, "MiB/s", "");
+    beside.report(report, &format!("a snapshot of {size} MiB is taken"), "taking the snapshot");
     Ok(())
 }
 
 /// The same while a new node fetches the state.
 fn catching_up(report: &Report, runs: usize, state: usize) -> Result<(), Error> {
-    let (mut calm, mut busy, mut ratios, mut rates) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut beside = Beside::default();
     for _ in 0..runs {
         let dir = tempfile::tempdir()?;
         runtime()?.block_on(async {
@@ -147,30 +143,41 @@ fn catching_up(report: &Report, runs: usize, state: usize) -> Result<(), Error> 
             arrived?;
             let took = begin.elapsed();
             let (without, ()) = latency_during(&leader, tokio::time::sleep(took)).await?;
-            rates.push(state as f64 / MIB as f64 / took.as_secs_f64());
-            record(&mut calm, &mut busy, &mut ratios, without, with);
+            beside.add(without, with, state as f64 / took.as_secs_f64());
             cluster.check_equal().await?;
             cluster.stop().await
         })?;
     }
     let size = state / MIB;
-    report.row(SUITE, "p99 of a commit, four clients, TCP, files", &calm, "us", "");
-    report.row(SUITE, &format!("the same while a new node fetches {size} MiB"), &busy, "us", "");
-    report.row(SUITE, "the ratio of these two", &ratios, "times", "at most 2");
-    report.row(SUITE, "catching up with all of it", &rates, "MiB/s", "");
+    beside.report(report, &format!("a new node fetches {size} MiB"), "catching up with all of it");
     Ok(())
 }
 
-fn record(
-    calm: &mut Vec<f64>,
-    busy: &mut Vec<f64>,
-    ratios: &mut Vec<f64>,
-    without: Duration,
-    with: Duration,
-) {
-    calm.push(without.as_secs_f64() * 1e6);
-    busy.push(with.as_secs_f64() * 1e6);
-    ratios.push(with.as_secs_f64() / without.as_secs_f64());
+/// What commits feel of something that goes on beside them, against the calm after it.
+#[derive(Default)]
+struct Beside {
+    /// The 99th percentiles, in microseconds.
+    calm: Vec<f64>,
+    busy: Vec<f64>,
+    ratios: Vec<f64>,
+    /// How fast it went on, in MiB a second.
+    rates: Vec<f64>,
+}
+
+impl Beside {
+    fn add(&mut self, calm: Duration, busy: Duration, bytes_per_second: f64) {
+        self.calm.push(calm.as_secs_f64() * 1e6);
+        self.busy.push(busy.as_secs_f64() * 1e6);
+        self.ratios.push(busy.as_secs_f64() / calm.as_secs_f64());
+        self.rates.push(bytes_per_second / MIB as f64);
+    }
+
+    fn report(&self, report: &Report, while_what: &str, rate_of: &str) {
+        report.row(SUITE, "p99 of a commit, four clients, TCP, files", &self.calm, "us", "");
+        report.row(SUITE, &format!("the same while {while_what}"), &self.busy, "us", "");
+        report.row(SUITE, "the ratio of these two", &self.ratios, "times", "at most 2");
+        report.row(SUITE, rate_of, &self.rates, "MiB/s", "");
+    }
 }
 
 /// Whether the memory of three nodes in one process grows with the entries, with the snapshots that the policy takes.

@@ -19,10 +19,9 @@ use std::time::Duration;
 /// Who waits for an operator's call.
 pub(super) type AdminReply = oneshot::Sender<Result<AdminOutcome, AdminError>>;
 
-/// The calls under way, by ticket.
+/// The calls under way, by ticket, which is their number where another node is asked.
 pub(super) struct Calls<S: StateMachine> {
     wires: Rc<Wires<S>>,
-    tickets: u64,
     calls: BTreeMap<u64, Call<S>>,
     /// Not with the role, and not asked for yet.
     new: VecDeque<u64>,
@@ -67,7 +66,6 @@ impl<S: StateMachine> Calls<S> {
     pub(super) fn new(wires: Rc<Wires<S>>) -> Self {
         Self {
             wires,
-            tickets: 0,
             calls: BTreeMap::new(),
             new: VecDeque::new(),
             of_peers: 0,
@@ -87,11 +85,11 @@ impl<S: StateMachine> Calls<S> {
 
     fn take_in(&mut self, kind: Kind<S>, expires: Time) {
         self.look_at(expires + EXPIRY);
-        self.tickets += 1;
+        let ticket = self.wires.next_number();
         self.of_peers += usize::from(kind.is_of_peer());
         self.of_operators += usize::from(kind.is_of_operator());
-        self.calls.insert(self.tickets, Call { kind, stage: Stage::New, expires });
-        self.new.push_back(self.tickets);
+        self.calls.insert(ticket, Call { kind, stage: Stage::New, expires });
+        self.new.push_back(ticket);
     }
 
     fn remove(&mut self, ticket: u64) -> Option<Call<S>> {

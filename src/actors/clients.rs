@@ -173,9 +173,7 @@ impl<S: StateMachine> Clients<S> {
     }
 
     fn forward(&mut self, to: NodeId, command: Command<S>, out: &mut Vec<Effect>) {
-        let board = &self.wires.board;
-        let serial = board.forward.get() + 1;
-        board.forward.set(serial);
+        let serial = self.wires.next_number();
         let Command { bytes, request, mut waiter, .. } = command;
         waiter.handed = true;
         self.forwarded.insert(serial, Forwarded { to, bytes: bytes.len(), waiter });

@@ -187,8 +187,8 @@ pub(super) struct Board {
     pub(super) answered: [Cell<Time>; 3],
     /// The serial of the newest batch: never given twice, also by a rebuilt proposer.
     pub(super) batch: Cell<u64>,
-    /// The serial of the newest forwarded command: likewise.
-    pub(super) forward: Cell<u64>,
+    /// The newest number of a question to another node.
+    number: Cell<u64>,
     /// When the append under way began.
     pub(super) writing_since: Cell<Option<Time>>,
     /// When an append was last seen to take longer than the disk may.
@@ -196,6 +196,9 @@ pub(super) struct Board {
     /// The node is over: every role stops.
     pub(super) over: Cell<bool>,
 }
+
+/// Each start of a node has 2^40 numbers of its own: more than it asks questions while an answer is under way.
+const NUMBERS_BITS: u32 = 40;
 
 impl Board {
     /// The log begins at a snapshot that is not restored yet: there is no state to serve anybody from.
@@ -221,6 +224,15 @@ impl<S: StateMachine> Wires<S> {
     /// The count of this start.
     pub(super) fn incarnation(&self) -> u64 {
         self.identity.incarnation().map_or(0, |incarnation| incarnation.counter)
+    }
+
+    /// A number for a question to another node: a forwarded command, a read, an operator's call. It is never given twice, by a
+    /// rebuilt role no more than after a restart, so an answer that comes late is not taken for that to another question.
+    pub(super) fn next_number(&self) -> u64 {
+        let first = self.incarnation().wrapping_shl(NUMBERS_BITS);
+        let number = self.board.number.get().max(first) + 1;
+        self.board.number.set(number);
+        number
     }
 
     /// Puts an input into the queue of its role. A queue is closed only when the node is over.

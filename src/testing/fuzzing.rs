@@ -4,8 +4,14 @@
 //! panics otherwise, whatever the bytes are. A checksum would keep a fuzzer out: bytes are tried as they are and with the
 //! checksum mended.
 
+#[cfg(feature = "codec")]
+mod wire;
+
 #[cfg(feature = "file-storage")]
 use crate::storage::{round_trip_of_any_group, round_trip_of_any_records, round_trip_of_any_snapshot};
+
+#[cfg(feature = "codec")]
+pub use wire::wire_message;
 
 /// The journal's decoding: `bytes` as the records of a group, and as a group with its header.
 ///

@@ -7,8 +7,8 @@
 //! assert!(report.passed(), "{report}");
 //! ```
 //!
-//! The suite needs no runtime of its own and spawns nothing: it polls the transports that it runs, the inboxes and the
-//! clock side by side, on the task that calls it. Give it the runtime that your transport needs.
+//! The suite needs no runtime of its own and spawns no task: it polls the transports that it runs, the inboxes and the
+//! clock side by side, on the task that calls it; only a queue is filled from a thread, in case that `send` blocks. Give it the runtime that your transport needs.
 //! Clause 8 (suspicious) is about the bytes of your medium, which only you can send: test it beside the suite.
 
 mod cases;

@@ -186,7 +186,7 @@ impl<S: Scope> Model for Cluster<S> {
         assert!(names.len() <= news.len());
         let expected = names.iter().zip(news).enumerate();
         let expected = expected.filter(|(bit, _)| self.scope.expected() >> bit & 1 == 1);
-        properties.extend(expected.map(|(_, (name, news))| Property::sometimes(*name, news)));
+        properties.extend(expected.map(|(_, (name, news))| Property::sometimes(name, news)));
         properties
     }
 }

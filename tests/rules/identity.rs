@@ -168,7 +168,7 @@ fn a_peers_newest_start_is_written_before_it_is_let_in() {
     assert_eq!(again, [Effect::Admission { ticket: 6, verdict: Ok(()), after: Some(Sequence(11)) }]);
 }
 
-// protocol 9.3, fault F31
+// protocol 9.3, faults F31 and F39: a handshake that was recorded shows the history of its time
 #[test]
 fn an_old_image_of_a_peers_disk_is_refused() {
     let mut acceptor = acceptor([]);

@@ -102,6 +102,26 @@ fn a_restart_knows_what_was_learned_from_the_records_alone() {
     assert_eq!((log.chosen_through(), log.promised()), (slot(3), Some(id(5, 3))));
 }
 
+// protocol 1.2, 1.4, fault F3
+#[test]
+fn an_acceptor_that_is_built_anew_remembers_what_it_promised_and_accepted() {
+    let mut before = acceptor([]);
+    let mut written = Vec::new();
+    for input in [to_acceptor(2, accept(id(2, 2), 1, &[batch("a")], 0)), to_acceptor(3, prepare(id(5, 3), 1))]
+    {
+        written.extend(records(&before.take(input)));
+    }
+    let mut after = acceptor(written);
+    assert_eq!(sends(&after.take(to_acceptor(1, prepare(id(4, 1), 1)))), [(1, nack(id(4, 1), id(5, 3)))]);
+    let repeated =
+        |acceptor: &mut Acceptor| match sends(&acceptor.take(to_acceptor(3, prepare(id(5, 3), 1)))).pop() {
+            Some((3, Message::Promise { page, .. })) => page,
+            other => panic!("{other:?}"),
+        };
+    assert_eq!(repeated(&mut after).entries, [(slot(1), id(2, 2), batch("a"))]);
+    assert_eq!(repeated(&mut after), repeated(&mut before));
+}
+
 // protocol 3.4
 #[test]
 fn every_prefix_of_the_records_is_a_log_that_never_goes_back() {

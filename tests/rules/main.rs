@@ -6,6 +6,7 @@ mod catch_up;
 mod change;
 mod election;
 mod handover;
+mod hostile;
 mod identity;
 mod learning;
 mod leases;

@@ -141,7 +141,7 @@ fn a_leader_heard_under_a_higher_id_raises_the_next_number() {
     assert!(out.contains(&Effect::Local(Local::Proposer(ProposerInput::Saw { id: id(5, 2) }))));
 }
 
-// protocol 1.3
+// protocol 1.3, fault F41
 #[test]
 fn an_honest_number_may_jump_as_far_as_it_likes_and_a_malformed_one_is_dropped() {
     let highest = ProposalId::NUMBER_MAX;
@@ -151,7 +151,7 @@ fn an_honest_number_may_jump_as_far_as_it_likes_and_a_malformed_one_is_dropped()
     assert!(!is_well_formed(&promise(id(1, 1), 0, [(1, id(highest + 1, 2), batch("a"))])));
 }
 
-// protocol 1.3
+// protocol 1.3, fault F41
 #[test]
 fn a_proposer_without_a_number_left_says_so_and_stays_idle() {
     let mut proposer = proposer(voters(3), 0);

@@ -84,7 +84,7 @@ fn an_accept_of_a_learned_slot_is_answered_with_what_was_chosen() {
     assert_eq!(acceptor.log().entry(slot(1)).unwrap().value, batch("a"));
 }
 
-// protocol 2.1, 3.1
+// protocol 2.1, 3.1, fault F40
 #[test]
 fn two_values_under_one_id_and_slot_end_this_nodes_vote() {
     let mut acceptor = acceptor([accepted(1, id(3, 2), batch("a"))]);

@@ -66,7 +66,7 @@ fn corpus() -> Vec<(u64, Option<u64>)> {
     lines.map(read).collect()
 }
 
-// scenarios L5, M7, M10, N1, N2, N3
+// scenarios L5, M7, M8, M10, N1 to N3
 #[test]
 fn no_seed_breaks_a_promise_or_stops_the_cluster() {
     if let Some(seed) = environment("SYNOD_SEED") {

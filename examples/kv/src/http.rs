@@ -4,6 +4,7 @@
 //! status code; see [`error`] for those that went wrong.
 
 mod error;
+pub(crate) mod fuzzing;
 pub(crate) mod headers;
 pub(crate) mod locks;
 pub(crate) mod members;

@@ -19,7 +19,7 @@ impl Acceptor {
         watermark: Slot,
         out: &mut Vec<Effect>,
     ) {
-        if watermark > self.log.chosen_through() {
+        if watermark > self.log.chosen_through() && !self.is_frozen() {
             if self.log.watermark() < Some((id, watermark)) {
                 let record = Record::Watermark { id, through: watermark };
                 self.fold_unwritten(record, out);
@@ -38,8 +38,8 @@ impl Acceptor {
 
     /// Values that the learner fetched: written before `chosen_through` covers them (4.1).
     pub(super) fn on_store(&mut self, first: Slot, values: Vec<Value>, out: &mut Vec<Effect>) {
-        if !self.log.is_formed() {
-            // Without the first membership nobody could tell which one governs what.
+        // Without the first membership nobody could tell which one governs what.
+        if !self.log.is_formed() || self.is_frozen() {
             return;
         }
         let mut records = Vec::with_capacity(values.len());

@@ -180,6 +180,12 @@ impl Acceptor {
         self.log.is_formed() && self.log.abstains().is_none()
     }
 
+    /// Whether there were two values where only one can be: which of them is chosen is not for this node to say any more, so
+    /// it learns nothing further (3.1).
+    fn is_frozen(&self) -> bool {
+        self.log.abstains() == Some(AbstainReason::SafetyViolation)
+    }
+
     // ---------------------------------------------------------------- phase 1
 
     /// Phase 1b: promises `id` and reports, page by page, what was accepted above `chosen_through`.

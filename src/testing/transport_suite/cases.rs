@@ -6,13 +6,15 @@ use self::addresses::{book_before_run, own_address, same_book, without_address, 
 use super::world::{Reason, World};
 use super::{Manner, REFUSAL, TransportHarness, bulk, envelope, identity, numbered};
 use crate::multi::{
-    ClusterId, DiskId, ForwardOutcome, Identity, Interval, Membership, Message, Origin, Page, Refusal,
-    Request, Sequence, SessionId, SessionStamp, Slot, Value,
+    AdminCall, AdminOutcome, Base, ClusterId, DiskId, ForwardOutcome, Identity, Interval, Membership,
+    Memberships, Message, Origin, Page, Refusal, Request, Sequence, SessionId, SessionStamp, Slot,
+    SnapshotId, Value,
 };
 use crate::paxos::{NodeId, ProposalId};
 use crate::transport::{Envelope, GroupId, Inbox, SendOutcome, TransportError};
 use bytes::Bytes;
 use futures::FutureExt;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +23,9 @@ const ROOMY: usize = 64 << 20;
 
 /// Long enough for a message that must not arrive.
 const A_WHILE: Duration = Duration::from_millis(200);
+
+/// How long it may take to fill a queue, by the clock of the machine: it is memory alone that is filled.
+const SEND_WITHIN: Duration = Duration::from_secs(5);
 
 macro_rules! cases {
     ($($name:ident: $clause:literal, $text:literal;)*) => {
@@ -152,13 +157,16 @@ async fn bounded(harness: &mut dyn TransportHarness) -> Result<(), Reason> {
     let size = message.message.size();
     // A transport on threads of its own may move some of it on meanwhile: into the receiver, the system's buffers.
     let attempts = (bound + (64 << 20)) / size + 2;
-    let mut queued = 0;
-    for _ in 0..attempts {
-        match world.nodes[0].transport.send(world.nodes[1].id, &message) {
-            SendOutcome::Queued => queued += 1,
-            SendOutcome::Dropped => break,
-        }
-    }
+    let (transport, to) = (Arc::clone(&world.nodes[0].transport), world.nodes[1].id);
+    let (sender, counted) = std::sync::mpsc::channel();
+    // On a thread of its own, so that a transport that blocks is found out; nothing else runs meanwhile to make room.
+    std::thread::spawn(move || {
+        let is_queued = |_: &usize| transport.send(to, &message) == SendOutcome::Queued;
+        // The suite may have given up on it.
+        let _ = sender.send((0..attempts).take_while(is_queued).count());
+    });
+    let queued = counted.recv_timeout(SEND_WITHIN);
+    let queued = queued.map_err(|_| format!("sending went on for {SEND_WITHIN:?}: send blocks"))?;
     check(queued > 0, || "nothing was queued on a link that is up".to_owned())?;
     check(queued < attempts, || format!("{queued} messages of {size} bytes were queued, none dropped"))?;
     // And when there is room again, the queue takes more.
@@ -380,6 +388,7 @@ fn every_kind() -> Vec<Message> {
     let origin = Origin { node: NodeId::new(3), incarnation: 4, serial: 5, answered_through: 4 };
     let session = SessionId { slot: max, index: u32::MAX };
     let stamp = SessionStamp { session, serial: u64::MAX, answered_through: u64::MAX };
+    let snapshot = SnapshotId { through: max, bytes: u64::MAX, checksum: u32::MAX };
     let page = Page {
         covers: Interval::new(Slot::FIRST, max),
         entries: vec![(Slot::new(2), id, batch.clone()), (Slot::new(9), id, Value::Noop)],
@@ -399,8 +408,13 @@ fn every_kind() -> Vec<Message> {
         Message::HeartbeatAck { id, pulse: 0, durable_through: max, witness: true },
         Message::CatchUp { from: Slot::FIRST, bytes_max: u32::MAX },
         Message::Chosen { first: Slot::FIRST, values: vec![batch], chosen_through: max },
-        Message::AskBase { above: max },
         Message::Confirm { id, nonce: u64::MAX },
+        Message::Confirmed { id, nonce: 0 },
+        Message::AskBase { above: max },
+        Message::FetchSnapshot { snapshot, at: u64::MAX, bytes_max: u32::MAX },
+        Message::SnapshotChunk { snapshot, at: 0, bytes: Bytes::from_static(b"\x00chunk") },
+        Message::Admin { request: 1, call: AdminCall::Transfer(None) },
+        Message::AdminAnswer { request: 1, outcome: AdminOutcome::Transferred(NodeId::new(2)) },
         Message::TakeOver { id },
         Message::AlreadyFormed { disk: DiskId(u64::MAX) },
         Message::Forward { origin, request: Request::Plain, command: Bytes::from_static(b"command") },
@@ -413,6 +427,12 @@ fn every_kind() -> Vec<Message> {
         Message::ReadMark { request: 1 },
         Message::ReadMarkAnswer { request: 1, mark: Some((id, max)) },
     ];
-    kinds.extend(membership.map(|membership| Message::Form { membership, disk: DiskId(1), yours: None }));
+    if let Some(membership) = membership {
+        let memberships = Memberships::bootstrap(membership.clone());
+        let disks = BTreeMap::from([(NodeId::new(1), DiskId(u64::MAX))]);
+        let base = Base { through: max, memberships, disks, snapshot: Some(snapshot) };
+        kinds.push(Message::Base { base: Box::new(base) });
+        kinds.push(Message::Form { membership, disk: DiskId(1), yours: None });
+    }
     kinds
 }

@@ -145,7 +145,7 @@ async fn carry(network: &MemoryNetwork, link: &link::Link, mut inbox: PeerInbox)
     loop {
         match link.next(&*network.timer, network.silence_max).await {
             Came::Envelope(envelope) => match inbox.deliver(envelope).await {
-                Ok(()) => {}
+                Ok(()) => network.count_delivery(),
                 Err(Closed) => return None,
             },
             Came::Silence => return Some(()),

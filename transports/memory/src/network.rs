@@ -46,6 +46,8 @@ pub struct MemoryStats {
     pub overtaken: u64,
     /// Those that a link did not take: the bound was reached, or there was no link.
     pub dropped: u64,
+    /// Those that were handed to a node.
+    pub delivered: u64,
 }
 
 #[derive(Default)]
@@ -164,6 +166,10 @@ impl MemoryNetwork {
     /// What it has done so far.
     pub fn stats(&self) -> MemoryStats {
         self.lock().stats
+    }
+
+    pub(crate) fn count_delivery(&self) {
+        self.lock().stats.delivered += 1;
     }
 
     pub(crate) fn send(&self, from: NodeId, number: u64, to: NodeId, envelope: &Envelope) -> SendOutcome {

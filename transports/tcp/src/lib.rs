@@ -44,6 +44,8 @@ mod config;
 mod connection;
 mod dial;
 mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handshake;
 mod peers;
 mod queue;

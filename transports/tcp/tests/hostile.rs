@@ -177,6 +177,35 @@ async fn a_node_of_another_cluster_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
+async fn a_connection_recorded_in_one_cluster_is_refused_by_another() {
+    // fault F39: byte for byte what node 2 said to node 1 of its own cluster.
+    let recorded = [
+        MAGIC,
+        &frame(&codec::encode(&(identity(TWO), false)).unwrap()),
+        &frame(&codec::encode(&Ok::<(), Refusal>(())).unwrap()),
+        &frame(&codec::encode(&numbered(7)).unwrap()),
+    ]
+    .concat();
+    let mut other = identity(ONE);
+    other.owner.cluster = synod::multi::ClusterId::new("another").unwrap();
+    let mut one = Node::start_with(other, LOOPBACK, &[], impatient());
+    let mut stream = TcpStream::connect(one.address()).await.unwrap();
+    stream.write_all(&recorded).await.unwrap();
+    closed(&mut stream).await;
+    eventually("it is counted", || one.stats().refused == 1).await;
+    assert!(one.arrivals.try_recv().is_err(), "the node neither sees a link nor gets the message");
+}
+
+#[tokio::test]
+async fn another_handshake_version_is_closed() {
+    // fault F34
+    let mut magic = MAGIC.to_vec();
+    *magic.last_mut().unwrap() += 1;
+    let hello = frame(&codec::encode(&(identity(THREE), false)).unwrap());
+    assert!(caller_is_closed(&[magic, hello].concat()).await < DEADLINE);
+}
+
+#[tokio::test]
 async fn another_epoch_and_a_claim_to_the_own_id_are_refused() {
     // fault F32
     let one = Node::start(ONE, &[]);

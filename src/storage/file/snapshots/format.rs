@@ -10,8 +10,8 @@
 //! block  := CRC-32 u32 of nonce, its number u64 and content; content: 64 KiB, less in the last one
 //! ```
 //!
-//! `known` is 0 while nobody can say which snapshot it will be, 1 if it was expected, and 2 once it has turned out. The nonce is drawn for each file, so that what the disk held
-//! there before is not taken for a block of it.
+//! `known` is 0 while nobody can say which snapshot it will be, 1 if it was expected, and 2 once it has turned out. The nonce
+//! is drawn for each file, so that what the disk held there before is not taken for a block of it.
 
 use crate::multi::{Slot, SnapshotId};
 use crate::storage::StorageError;
