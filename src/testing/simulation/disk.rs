@@ -25,6 +25,15 @@ pub(super) enum Done {
     Trimmed(Slot),
 }
 
+/// What a disk lost with its power.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lost {
+    /// Something that was not flushed.
+    pub(super) writes: bool,
+    /// Of one write the end.
+    pub(super) torn: bool,
+}
+
 /// All that one node has.
 #[derive(Clone, Debug)]
 pub(super) struct Disk {
@@ -178,19 +187,37 @@ impl Disk {
         self.trimmed_through
     }
 
-    /// Power is cut: what was under way may have made it or not, the rest is gone. Returns whether anything was lost.
-    pub(super) fn crash(&mut self, random: &mut Jitter) -> bool {
+    /// Power is cut: what was under way may have made it or not, in `tear` percent of all cases a first part of it has, and
+    /// the rest is gone.
+    pub(super) fn crash(&mut self, tear: u64, random: &mut Jitter) -> Lost {
         self.snapshots.crash(random);
-        let mut lost = self.tasks.len() > 1;
+        let mut lost = Lost { writes: self.tasks.len() > 1, torn: false };
+        let (torn, done) = (random.draw() % 100 < tear, random.draw().is_multiple_of(2));
         if !self.tasks.is_empty() {
-            if random.draw().is_multiple_of(2) && !self.lies {
+            if torn && self.tear(random) {
+                lost = Lost { writes: true, torn: true };
+            } else if done && !self.lies {
                 self.done(random);
             } else {
-                lost = true;
+                lost.writes = true;
             }
         }
         self.tasks.clear();
         lost
+    }
+
+    /// Of the write under way some records are there, the next is cut off, and a start cuts it away; false if it is one record
+    /// or none.
+    fn tear(&mut self, random: &mut Jitter) -> bool {
+        let Some(Task::Write(group)) = self.tasks.front_mut() else { return false };
+        let Some(fewer) = (group.records.len() as u64).checked_sub(1).filter(|fewer| *fewer > 0) else {
+            return false;
+        };
+        group.records.truncate(usize::try_from(1 + random.draw() % fewer).unwrap_or_default());
+        // It was never durable as a whole.
+        group.sequence = self.sequence;
+        self.done(random);
+        true
     }
 
     /// The entries of `slots` up to a few, ending before the first that is missing or rotten.

@@ -16,10 +16,9 @@ pub(super) enum Event {
         message: Message,
         number: u64,
     },
-    Link {
+    LinkDown {
         from: NodeId,
         to: NodeId,
-        up: bool,
     },
     Connect {
         from: NodeId,
@@ -85,7 +84,7 @@ impl Event {
     /// The node that has to run for it to happen; while that one is paused, it waits.
     pub(super) fn node(&self) -> Option<NodeId> {
         match self {
-            Self::Arrive { to, .. } | Self::Link { to, .. } | Self::Connect { to, .. } => Some(*to),
+            Self::Arrive { to, .. } | Self::LinkDown { to, .. } | Self::Connect { to, .. } => Some(*to),
             Self::Refused { node, .. }
             | Self::Wake { node, .. }
             | Self::Flushed { node, .. }

@@ -54,6 +54,8 @@ faults! {
     Crash = "crash",
     /// A node loses power between two effects of one step (F3).
     CrashWithin = "crash_between_effects",
+    /// Of the write that is under way when power is lost a first part is there, and its last record is cut off (F5).
+    TornWrite = "write_torn",
     /// A node does nothing for up to 30 s, then goes on (F17).
     Pause = "pause",
     /// A node's clock stands still for a while (F17).

@@ -1,6 +1,6 @@
 //! A machine: a disk, and the node that runs on it while it runs.
 
-use super::disk::Disk;
+use super::disk::{Disk, Lost};
 use super::event::Event;
 use super::state::State;
 use crate::multi::node::Node;
@@ -111,8 +111,8 @@ impl<S> Machine<S> {
         earlier(now, self.behind)
     }
 
-    /// Power is gone: all that was in memory is. Returns whether anything unflushed was lost, or `None` if it did not run.
-    pub(super) fn stop(&mut self, random: &mut crate::multi::Jitter) -> Option<bool> {
+    /// Power is gone: all that was in memory is. Returns what the disk lost, or `None` if it did not run.
+    pub(super) fn stop(&mut self, tear: u64, random: &mut crate::multi::Jitter) -> Option<Lost> {
         self.node.take()?;
         self.life += 1;
         self.waiting.clear();
@@ -125,7 +125,7 @@ impl<S> Machine<S> {
         self.paused = None;
         self.effects_left = None;
         // What a clock lost in a stall it keeps: a start is no earlier by it than the last.
-        Some(self.disk.crash(random))
+        Some(self.disk.crash(tear, random))
     }
 }
 

@@ -1,11 +1,12 @@
 //! The state machine that is simulated: yours, or a few registers.
 
+use super::checks::registers;
 use crate::codec;
 use crate::multi::Jitter;
-use crate::testing::{LinearizabilityError, Operation, Register, RegisterInput, check_linearizable};
+use crate::testing::Operation;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 /// A state machine to be replicated by a simulated cluster, with the clients that use it.
@@ -111,31 +112,8 @@ impl Simulated for Registers {
     fn check(history: &[Operation<RegisterCommand, Option<u64>>]) -> Result<(), String> {
         for key in (0..KEYS).filter_map(|key| u8::try_from(key).ok()) {
             let of_key: Vec<_> = history.iter().filter(|operation| operation.input.key() == key).collect();
-            let seen: BTreeSet<u64> =
-                of_key.iter().filter_map(|operation| operation.output.flatten()).collect();
-            // Every answer says what the register held: what nobody saw and nobody was answered need not have happened.
-            let counts = |operation: &&&Operation<_, Option<u64>>| match operation.input {
-                _ if operation.output.is_some() => true,
-                RegisterCommand::Read(_) => false,
-                RegisterCommand::Write(_, value) => seen.contains(&value),
-            };
-            let of_key: Vec<_> = of_key.iter().filter(counts).map(|operation| alone(operation)).collect();
-            // A search that reaches its limit says nothing.
-            if let Err(error @ LinearizabilityError::Violated { .. }) =
-                check_linearizable::<Register>(&of_key)
-            {
-                return Err(format!("register {key}: {error}"));
-            }
+            registers::explain(&of_key).map_err(|why| format!("register {key}: {why}"))?;
         }
         Ok(())
     }
-}
-
-fn alone(operation: &Operation<RegisterCommand, Option<u64>>) -> Operation<RegisterInput, Option<u64>> {
-    let input = match operation.input {
-        RegisterCommand::Read(_) => RegisterInput::Read,
-        RegisterCommand::Write(_, value) => RegisterInput::Write(value),
-    };
-    let Operation { client, output, called, returned, .. } = *operation;
-    Operation { client, input, output, called, returned }
 }

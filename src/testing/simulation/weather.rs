@@ -32,6 +32,8 @@ pub(super) struct Weather {
     pub(super) delay_long: u64,
     pub(super) corrupt: u64,
     pub(super) fail_flush: u64,
+    /// In percent of the writes under way when power is lost.
+    pub(super) tear: u64,
     pub(super) fail_snapshot: u64,
     pub(super) fill_every: Duration,
     pub(super) clients: u64,
@@ -80,7 +82,7 @@ impl Weather {
         let (lose, repeat) = (share(Fault::Loss, 25), share(Fault::Repeat, 30));
         let (delay, delay_long) = (share(Fault::Delay, 20), share(Fault::LongDelay, 100));
         let (corrupt, fail_flush) = (share(Fault::Corruption, 60), share(Fault::FailedFlush, 40));
-        let fail_snapshot = share(Fault::SnapshotWrite, 6);
+        let (fail_snapshot, tear) = (share(Fault::SnapshotWrite, 6), share(Fault::TornWrite, 100));
         let mut every = Vec::new();
         for (fault, shortest, longest) in NOW_AND_THEN {
             let never = random.draw() % 5 < 2;
@@ -118,6 +120,7 @@ impl Weather {
             delay_long,
             corrupt,
             fail_flush,
+            tear,
             fail_snapshot,
             fill_every: Duration::from_millis(3 + random.draw() % 40) * slowness,
             clients: 1 + random.draw() % 4,

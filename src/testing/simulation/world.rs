@@ -224,7 +224,7 @@ impl<S: Simulated> World<S> {
         }
         match event {
             Event::Arrive { from, to, message, number } => self.arrive(from, to, message, number),
-            Event::Link { from, to, up } => self.link(from, to, up),
+            Event::LinkDown { from, to } => self.notice_down(from, to),
             Event::Connect { from, to } => self.connect(from, to),
             Event::Refused { node, by, refusal, life } => self.refused(node, by, refusal, life),
             Event::Wake { node, role, at, life } => self.wake(node, role, at, life),

@@ -90,6 +90,21 @@ impl Agreement {
         Ok(())
     }
 
+    /// `node` is to accept `value`: somebody proposed just that.
+    pub(super) fn accepted(
+        &self,
+        node: NodeId,
+        slot: Slot,
+        id: ProposalId,
+        value: &Value,
+    ) -> Result<(), Violation> {
+        let mut ballots = self.ballots.get(&slot).into_iter().flatten();
+        match ballots.find(|ballot| ballot.id == id) {
+            Some(ballot) if ballot.value == *value => Ok(()),
+            _ => Err(Violation::NotProposed { node, slot, id }),
+        }
+    }
+
     /// `node` says that it accepted; true if that makes it chosen.
     pub(super) fn voted(&mut self, node: NodeId, slot: Slot, id: ProposalId) -> Result<bool, Violation> {
         let ballot = self.ballots.get_mut(&slot).and_then(|at| at.iter_mut().find(|ballot| ballot.id == id));

@@ -4,6 +4,7 @@
 mod agreement;
 mod clients;
 mod cursors;
+pub(super) mod registers;
 
 pub(super) use agreement::Agreement;
 pub(super) use clients::Clients;
@@ -12,7 +13,7 @@ pub(super) use cursors::Cursors;
 use super::simulated::Simulated;
 use super::state::State;
 use super::violation::Violation;
-use crate::multi::{Membership, Message, Slot, SnapshotId, Value};
+use crate::multi::{Membership, Message, Record, Slot, SnapshotId, Value};
 use crate::paxos::NodeId;
 
 /// All checkers, each in its own file.
@@ -51,6 +52,20 @@ impl<S: Simulated> Checks<S> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// `node` writes `records` to its disk. What it accepted under an id of its own it proposed, also where nobody but itself
+    /// is told; what it accepted under another's somebody proposed, with this very value.
+    pub(super) fn recorded(&mut self, node: NodeId, records: &[Record]) -> Result<(), Violation> {
+        for record in records {
+            let Record::Accepted { slot, id, value } = record else { continue };
+            if id.node == node {
+                self.agreement.proposed(node, *id, *slot, std::slice::from_ref(value))?;
+            } else {
+                self.agreement.accepted(node, *slot, *id, value)?;
+            }
+        }
+        Ok(())
     }
 
     /// Applies what is chosen without a gap.

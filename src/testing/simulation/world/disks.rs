@@ -71,9 +71,13 @@ impl<S: Simulated> World<S> {
         self.restart(id);
     }
 
-    /// Something is damaged on one disk; never on two at the same time, which no majority survives.
+    /// Something is damaged on one disk; never on two at the same time, which no majority survives, and never where every
+    /// quorum needs that disk.
     pub(super) fn damage_one(&mut self) {
         let id = self.pick();
+        if self.checks.agreement.newest_members().len() < 3 {
+            return;
+        }
         let sick = |machine: &super::Machine<S>| {
             let unknown = machine.node.as_ref().is_some_and(|node| node.acceptor.log().has_unknown());
             unknown || machine.disk.is_sick() || machine.disk.fold().has_unknown()

@@ -130,12 +130,22 @@ impl<S: Simulated> World<S> {
 
     pub(super) fn link_down(&mut self, from: NodeId, to: NodeId) {
         if self.links.remove(&(from, to)) {
-            self.after(Duration::ZERO, Event::Link { from, to, up: false });
+            self.after(Duration::ZERO, Event::LinkDown { from, to });
+        }
+    }
+
+    /// `to` notices that the connection from `from` is gone, unless another one stands in its place by now: a node that was
+    /// paused finds both at once, in either order.
+    pub(super) fn notice_down(&mut self, from: NodeId, to: NodeId) {
+        if !self.links.contains(&(from, to)) {
+            self.link(from, to, false);
         }
     }
 
     /// `to` learns that the connection from `from` came or went.
-    pub(super) fn link(&mut self, from: NodeId, to: NodeId, up: bool) {
+    fn link(&mut self, from: NodeId, to: NodeId, up: bool) {
+        let what = if up { "is connected to" } else { "is cut off from" };
+        self.story.tell(self.now, [from, to], || format!("n{from} {what} n{to}"));
         self.with(to, |node, now, out| node.link(now, from, up, out));
     }
 

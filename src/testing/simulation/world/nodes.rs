@@ -132,6 +132,10 @@ impl<S: Simulated> World<S> {
         match effect {
             Effect::Persist { .. } | Effect::Trim { .. } if machine.disk.is_full => self.disk_is_full(id),
             Effect::Persist { sequence, records } => {
+                // What a node says that nobody lets in is said to nobody.
+                let verdict = if machine.is_stale { Ok(()) } else { self.checks.recorded(id, &records) };
+                self.judge(verdict);
+                let Some(machine) = self.machines.get_mut(&id) else { return };
                 if machine.disk.write(sequence, records) {
                     self.begin_flush(id);
                 }

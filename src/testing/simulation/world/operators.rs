@@ -145,7 +145,7 @@ impl<S: Simulated> World<S> {
                 self.crash(victim);
                 if let Some(machine) = self.machines.get_mut(&victim) {
                     machine.disk = *image;
-                    machine.disk.crash(&mut self.random);
+                    machine.disk.crash(0, &mut self.random);
                     machine.is_stale = true;
                 }
                 self.count(Fault::OldImage.name());

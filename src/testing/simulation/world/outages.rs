@@ -49,9 +49,13 @@ impl<S: Simulated> World<S> {
     /// Power fails at one machine; false if it was off.
     pub(super) fn crash(&mut self, id: NodeId) -> bool {
         let Some(machine) = self.machines.get_mut(&id) else { return false };
-        let Some(lost) = machine.stop(&mut self.random) else { return false };
-        if lost {
+        let tear = if self.faulty { self.weather.tear } else { 0 };
+        let Some(lost) = machine.stop(tear, &mut self.random) else { return false };
+        if lost.writes {
             self.count("unflushed_writes_lost");
+        }
+        if lost.torn {
+            self.count(Fault::TornWrite.name());
         }
         self.note(id, || format!("n{id} stops"));
         for peer in self.ids() {
