@@ -3,7 +3,7 @@
 use super::fault::Fault;
 use crate::multi::{Message, Role, Slot, Time};
 use crate::paxos::NodeId;
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Range;
 
@@ -95,42 +95,32 @@ impl Event {
     }
 }
 
-/// An event with its time; the number keeps the order of two at the same time.
-#[derive(Debug)]
-struct Scheduled(Time, u64, Event);
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        (self.0, self.1) == (other.0, other.1)
-    }
-}
-impl Eq for Scheduled {}
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (self.0, self.1).cmp(&(other.0, other.1))
-    }
-}
-
-/// All that will happen.
+/// All that will happen. The events stand still, and only their times and places are put in order: an event is large.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
-    events: BinaryHeap<Reverse<Scheduled>>,
+    /// When, in which order of two at the same time, and in which place.
+    order: BinaryHeap<Reverse<(Time, u64, usize)>>,
+    events: Vec<Option<Event>>,
+    free: Vec<usize>,
     count: u64,
 }
 
 impl Schedule {
     pub(super) fn push(&mut self, at: Time, event: Event) {
         self.count += 1;
-        self.events.push(Reverse(Scheduled(at, self.count, event)));
+        let place = self.free.pop().unwrap_or(self.events.len());
+        match self.events.get_mut(place) {
+            Some(free) => *free = Some(event),
+            None => self.events.push(Some(event)),
+        }
+        self.order.push(Reverse((at, self.count, place)));
     }
 
     pub(super) fn pop(&mut self) -> Option<(Time, Event)> {
-        self.events.pop().map(|Reverse(Scheduled(at, _, event))| (at, event))
+        let Reverse((at, _, place)) = self.order.pop()?;
+        let event = self.events.get_mut(place)?.take()?;
+        self.free.push(place);
+        Some((at, event))
     }
 
     /// How many were ever put in.

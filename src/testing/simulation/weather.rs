@@ -17,6 +17,45 @@ enum Mode {
     Restoring,
 }
 
+/// How much happens before everything heals: much is found in the first rounds, some only in the long run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Length {
+    /// A few rounds, with faults in all of them.
+    Short,
+    /// Seconds.
+    Long,
+    /// Minutes, with pauses between everything.
+    Slow,
+}
+
+impl Length {
+    fn draw(random: &mut Jitter) -> Self {
+        match random.draw() % 64 {
+            0..54 => Self::Short,
+            54..60 => Self::Long,
+            _ => Self::Slow,
+        }
+    }
+
+    fn safety(self, random: &mut Jitter) -> Duration {
+        let millis = random.draw();
+        match self {
+            Self::Short => Duration::from_millis(250 + millis % 1_500),
+            Self::Long => Duration::from_millis(1_000 + millis % 6_000),
+            Self::Slow => Duration::from_millis(1_000 + millis % 6_000) * self.slowness(),
+        }
+    }
+
+    fn slowness(self) -> u32 {
+        if self == Self::Slow { 20 } else { 1 }
+    }
+
+    /// So many times as often as in a long run everything befalls a short one.
+    fn density(self) -> u32 {
+        if self == Self::Short { 4 } else { 1 }
+    }
+}
+
 /// How bad this seed is.
 #[derive(Clone, Debug)]
 pub(super) struct Weather {
@@ -66,8 +105,9 @@ const NOW_AND_THEN: &[(Fault, u64, u64)] = &[
 impl Weather {
     /// Draws the weather of a seed. What is switched off is drawn all the same, so that the rest stays as it is.
     pub(super) fn draw(random: &mut Jitter, faults: &Faults) -> Self {
-        let slowness = if random.draw().is_multiple_of(12) { 20 } else { 1 };
-        let safety = Duration::from_millis(500 + random.draw() % 6_500) * slowness;
+        let length = Length::draw(random);
+        let slowness = length.slowness();
+        let safety = length.safety(random);
         let mode = match random.draw() % 20 {
             0..8 => Mode::Operated,
             8..14 => Mode::Rotting,
@@ -86,12 +126,13 @@ impl Weather {
         let mut every = Vec::new();
         for (fault, shortest, longest) in NOW_AND_THEN {
             let never = random.draw() % 5 < 2;
-            let between = Duration::from_millis(shortest + random.draw() % (longest - shortest)) * slowness;
+            let between = Duration::from_millis(shortest + random.draw() % (longest - shortest));
+            let between = between * slowness / length.density();
             if !never && faults.has(*fault) {
                 every.push((*fault, between));
             }
         }
-        let operate = Duration::from_millis(100 + random.draw() % 1_200) * slowness;
+        let operate = Duration::from_millis(100 + random.draw() % 1_200) * slowness / length.density();
         let is_operated = !random.draw().is_multiple_of(4);
         let transfers = is_operated && faults.has(Fault::Transfer);
         let changes = is_operated && mode == Mode::Operated && faults.has(Fault::Membership);
@@ -102,7 +143,7 @@ impl Weather {
         let rot: Vec<_> =
             rot.into_iter().filter(|fault| mode == Mode::Rotting && faults.has(*fault)).collect();
         let mut once = |fault, when: bool, millis: u64| {
-            let between = Duration::from_millis(millis + random.draw() % millis) * slowness;
+            let between = Duration::from_millis(millis + random.draw() % millis) * slowness / length.density();
             if when {
                 every.push((fault, between));
             }

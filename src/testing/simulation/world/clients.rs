@@ -116,7 +116,7 @@ impl<S: Simulated> World<S> {
         self.wait(nth, wait);
         if !node.is_some_and(|node| self.submit(nth, call, node)) {
             // Nobody took it: that is no attempt, and it may try again at once.
-            let soon = self.micros(2_000, 20_000);
+            let soon = self.micros(5_000, 40_000);
             self.wait(nth, soon);
             if let Some(client) = self.clients.get_mut(nth) {
                 client.attempts -= 1;
