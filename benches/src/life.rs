@@ -3,7 +3,7 @@
 
 use crate::cluster::{Counter, Error, Plan, closed_loop};
 use crate::first::{resident_bytes, runtime};
-use crate::report::Report;
+use crate::report::{Goal, Report};
 use std::cell::Cell;
 use std::future::Future;
 use std::path::Path;
@@ -45,9 +45,9 @@ fn reads(report: &Report, runs: usize, count: u64) -> Result<(), Error> {
         cluster.check_equal().await?;
         cluster.stop().await
     })?;
-    report.row(SUITE, "writes, three replicas, TCP, files, 64 clients", &writes, "writes/s", "");
-    report.row(SUITE, "linearizable reads on the leader, 64 clients", &reads, "reads/s", "");
-    report.row(SUITE, "the ratio of these two", &ratios, "times", "at least 3");
+    report.rate(SUITE, "writes, three replicas, TCP, files, 64 clients", &writes, "writes/s", Goal::None);
+    report.rate(SUITE, "linearizable reads on the leader, 64 clients", &reads, "reads/s", Goal::None);
+    report.rate(SUITE, "the ratio of these two", &ratios, "times", Goal::AtLeast(3.0));
     Ok(())
 }
 
@@ -94,7 +94,7 @@ fn restart(report: &Report, runs: usize, count: u64) -> Result<(), Error> {
         })?;
     }
     let work = format!("restart with a snapshot and {count} entries, to a read");
-    report.row(SUITE, &work, &milliseconds, "ms", "at most 1500");
+    report.cost(SUITE, &work, &milliseconds, "ms", Goal::AtMost(1500.0));
     Ok(())
 }
 
@@ -173,10 +173,10 @@ impl Beside {
     }
 
     fn report(&self, report: &Report, while_what: &str, rate_of: &str) {
-        report.row(SUITE, "p99 of a commit, four clients, TCP, files", &self.calm, "us", "");
-        report.row(SUITE, &format!("the same while {while_what}"), &self.busy, "us", "");
-        report.row(SUITE, "the ratio of these two", &self.ratios, "times", "at most 2");
-        report.row(SUITE, rate_of, &self.rates, "MiB/s", "");
+        report.cost(SUITE, "p99 of a commit, four clients, TCP, files", &self.calm, "us", Goal::None);
+        report.cost(SUITE, &format!("the same while {while_what}"), &self.busy, "us", Goal::None);
+        report.cost(SUITE, "the ratio of these two", &self.ratios, "times", Goal::AtMost(2.0));
+        report.rate(SUITE, rate_of, &self.rates, "MiB/s", Goal::None);
     }
 }
 
@@ -198,16 +198,16 @@ fn memory(report: &Report, count: u64) -> Result<(), Error> {
     })?;
     let (first, last) = (quarter(&samples, 0), quarter(&samples, 3));
     let work = format!("memory of 3 nodes, first quarter of {count} entries");
-    report.row(SUITE, &work, first, "MiB", "");
-    report.row(SUITE, "the same, last quarter", last, "MiB", "no more than the first");
-    report.row(
+    report.cost(SUITE, &work, first, "MiB", Goal::None);
+    report.cost(SUITE, "the same, last quarter", last, "MiB", Goal::None);
+    report.cost(
         SUITE,
         "highest of the last by highest of the first",
         &[highest(last) / highest(first)],
         "times",
-        "at most 1",
+        Goal::AtMost(1.0),
     );
-    report.row(SUITE, "files of 3 nodes at the end", &[held as f64 / MIB as f64], "MiB", "");
+    report.cost(SUITE, "files of 3 nodes at the end", &[held as f64 / MIB as f64], "MiB", Goal::None);
     Ok(())
 }
 

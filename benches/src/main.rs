@@ -38,11 +38,22 @@ enum Suite {
     Life,
 }
 
+impl Suite {
+    fn name(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Life => "life",
+        }
+    }
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cli = Cli::parse();
     let report = report::Report::new(cli.json);
     match cli.suite {
-        Suite::First => first::run(&report, cli.quick),
-        Suite::Life => life::run(&report, cli.quick),
+        Suite::First => first::run(&report, cli.quick)?,
+        Suite::Life => life::run(&report, cli.quick)?,
     }
+    report.end(cli.suite.name());
+    Ok(())
 }
