@@ -9,10 +9,14 @@
 //! Each figure is taken several times; median, minimum and maximum are printed. A figure is compared only with one of the
 //! same run: machines differ, and one machine differs from itself ten minutes later.
 
+mod asynchronous;
 mod cluster;
+mod core;
+mod digest;
 mod first;
 mod flush;
 mod life;
+mod peers;
 mod report;
 
 use clap::{Parser, Subcommand};
@@ -34,6 +38,10 @@ struct Cli {
 enum Suite {
     /// Commands per second in one process, puts per second through `kv`, latency of a commit against a flush, memory.
     First,
+    /// What the algorithm costs: three replicas in one loop, against `omnipaxos` and `raft`.
+    Core,
+    /// Three replicas, channels, an answer for each command, against `omnipaxos`, `raft` and `openraft`.
+    Async,
     /// What a log costs that lives for years: reads, restarts, memory, snapshots and catch-up under load.
     Life,
 }
@@ -42,6 +50,8 @@ impl Suite {
     fn name(self) -> &'static str {
         match self {
             Self::First => "first",
+            Self::Core => "core",
+            Self::Async => "async",
             Self::Life => "life",
         }
     }
@@ -52,6 +62,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let report = report::Report::new(cli.json);
     match cli.suite {
         Suite::First => first::run(&report, cli.quick)?,
+        Suite::Core => core::run(&report, cli.quick)?,
+        Suite::Async => asynchronous::run(&report, cli.quick)?,
         Suite::Life => life::run(&report, cli.quick)?,
     }
     report.end(cli.suite.name());
