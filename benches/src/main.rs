@@ -10,9 +10,15 @@
 //! same run: machines differ, and one machine differs from itself ten minutes later.
 
 mod cluster;
+mod durable;
+mod failover;
 mod first;
 mod flush;
+mod kv;
 mod life;
+mod load;
+mod peers;
+mod process;
 mod report;
 
 use clap::{Parser, Subcommand};
@@ -34,6 +40,10 @@ struct Cli {
 enum Suite {
     /// Commands per second in one process, puts per second through `kv`, latency of a commit against a flush, memory.
     First,
+    /// Three processes over TCP on one disk, against `etcd`, and against what the disk allows.
+    Durable,
+    /// From the leader's death to the first write elsewhere, against `etcd`.
+    Failover,
     /// What a log costs that lives for years: reads, restarts, memory, snapshots and catch-up under load.
     Life,
 }
@@ -42,16 +52,23 @@ impl Suite {
     fn name(self) -> &'static str {
         match self {
             Self::First => "first",
+            Self::Durable => "durable",
+            Self::Failover => "failover",
             Self::Life => "life",
         }
     }
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    if let Some(options) = durable::replica::asked_for() {
+        return durable::replica::run(&options);
+    }
     let cli = Cli::parse();
     let report = report::Report::new(cli.json);
     match cli.suite {
         Suite::First => first::run(&report, cli.quick)?,
+        Suite::Durable => durable::run(&report, cli.quick)?,
+        Suite::Failover => failover::run(&report, cli.quick)?,
         Suite::Life => life::run(&report, cli.quick)?,
     }
     report.end(cli.suite.name());
