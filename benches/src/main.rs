@@ -13,10 +13,15 @@ mod asynchronous;
 mod cluster;
 mod core;
 mod digest;
+mod durable;
+mod failover;
 mod first;
 mod flush;
+mod kv;
 mod life;
+mod load;
 mod peers;
+mod process;
 mod report;
 
 use clap::{Parser, Subcommand};
@@ -42,6 +47,10 @@ enum Suite {
     Core,
     /// Three replicas, channels, an answer for each command, against `omnipaxos`, `raft` and `openraft`.
     Async,
+    /// Three processes over TCP on one disk, against `etcd`, and against what the disk allows.
+    Durable,
+    /// From the leader's death to the first write elsewhere, against `etcd`.
+    Failover,
     /// What a log costs that lives for years: reads, restarts, memory, snapshots and catch-up under load.
     Life,
 }
@@ -52,18 +61,25 @@ impl Suite {
             Self::First => "first",
             Self::Core => "core",
             Self::Async => "async",
+            Self::Durable => "durable",
+            Self::Failover => "failover",
             Self::Life => "life",
         }
     }
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    if let Some(options) = durable::replica::asked_for() {
+        return durable::replica::run(&options);
+    }
     let cli = Cli::parse();
     let report = report::Report::new(cli.json);
     match cli.suite {
         Suite::First => first::run(&report, cli.quick)?,
         Suite::Core => core::run(&report, cli.quick)?,
         Suite::Async => asynchronous::run(&report, cli.quick)?,
+        Suite::Durable => durable::run(&report, cli.quick)?,
+        Suite::Failover => failover::run(&report, cli.quick)?,
         Suite::Life => life::run(&report, cli.quick)?,
     }
     report.end(cli.suite.name());
