@@ -14,6 +14,7 @@ mod first;
 mod flush;
 mod life;
 mod report;
+mod scale;
 
 use clap::{Parser, Subcommand};
 
@@ -36,6 +37,8 @@ enum Suite {
     First,
     /// What a log costs that lives for years: reads, restarts, memory, snapshots and catch-up under load.
     Life,
+    /// More replicas, larger commands, a longer log, more clients; memory by entry, restart, catch-up.
+    Scale,
 }
 
 impl Suite {
@@ -43,6 +46,7 @@ impl Suite {
         match self {
             Self::First => "first",
             Self::Life => "life",
+            Self::Scale => "scale",
         }
     }
 }
@@ -53,6 +57,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     match cli.suite {
         Suite::First => first::run(&report, cli.quick)?,
         Suite::Life => life::run(&report, cli.quick)?,
+        Suite::Scale => scale::run(&report, cli.quick)?,
     }
     report.end(cli.suite.name());
     Ok(())
