@@ -23,6 +23,7 @@ mod load;
 mod peers;
 mod process;
 mod report;
+mod scale;
 
 use clap::{Parser, Subcommand};
 
@@ -53,6 +54,8 @@ enum Suite {
     Failover,
     /// What a log costs that lives for years: reads, restarts, memory, snapshots and catch-up under load.
     Life,
+    /// More replicas, larger commands, a longer log, more clients; memory by entry, restart, catch-up.
+    Scale,
 }
 
 impl Suite {
@@ -64,6 +67,7 @@ impl Suite {
             Self::Durable => "durable",
             Self::Failover => "failover",
             Self::Life => "life",
+            Self::Scale => "scale",
         }
     }
 }
@@ -81,6 +85,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Suite::Durable => durable::run(&report, cli.quick)?,
         Suite::Failover => failover::run(&report, cli.quick)?,
         Suite::Life => life::run(&report, cli.quick)?,
+        Suite::Scale => scale::run(&report, cli.quick)?,
     }
     report.end(cli.suite.name());
     Ok(())
