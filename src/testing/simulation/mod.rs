@@ -1,0 +1,202 @@
+//! The simulator: whole clusters of the real core on virtual time, seeded.
+//!
+//! First faults happen: messages are lost, repeated, overtaken and cut off, nodes crash, are paused and forget what they had
+//! not flushed, disks rot, fill up or are lost, members come and go. Then everything heals, and the cluster has to serve.
+//! Throughout, what was chosen is judged from the history of messages, never from what the nodes believe.
+//!
+//! ```
+//! use synod::testing::simulation::Simulation;
+//!
+//! let report = Simulation::new(7).run()?;
+//! assert!(report.slots > 10);
+//! # Ok::<(), Box<synod::testing::simulation::Failure>>(())
+//! ```
+//!
+//! A state machine of your own is a [`Simulated`]; [`run_seeds`] runs many seeds. What is simulated is
+//! [`multi::node::Node`](crate::multi::node::Node), the code that runs in production, over a simulated network, disk and clock;
+//! the shell with its actors, the journal and the transports are not part of it.
+//!
+//! | file | what |
+//! |---|---|
+//! | `fault.rs`, `weather.rs` | what can go wrong, and how much of it in one seed |
+//! | `world.rs`, `world/` | the nodes, the network, disks, operators and clients, on one schedule of events (`event.rs`) |
+//! | `machine.rs`, `disk.rs`, `snapshots.rs`, `state.rs` | one machine and what it keeps |
+//! | `checks/` | the checkers, one promise each |
+//! | `violation.rs`, `shorten.rs`, `story.rs`, `report.rs` | what is said of a run |
+//! | `breakage.rs` | what is broken on purpose, to prove the checkers |
+
+mod breakage;
+mod checks;
+mod disk;
+mod event;
+mod fault;
+mod machine;
+mod report;
+mod seeds;
+mod shorten;
+mod simulated;
+mod snapshots;
+mod state;
+mod story;
+mod violation;
+mod weather;
+mod world;
+
+pub use breakage::Breakage;
+pub use fault::{Fault, Faults, UnknownFault};
+pub use report::{Failure, Report};
+pub use seeds::{Totals, run_seeds};
+pub use simulated::{RegisterCommand, Registers, Simulated};
+pub use violation::Violation;
+
+use std::fmt;
+use std::time::Duration;
+use world::World;
+
+/// How long a healed cluster may take until it serves again.
+const PATIENCE: Duration = Duration::from_secs(12);
+
+/// What a run follows from.
+#[derive(Clone, Debug)]
+struct Options {
+    seed: u64,
+    nodes: Option<u64>,
+    faults: Faults,
+    safety: Option<Duration>,
+    breakage: Option<Breakage>,
+    replay: String,
+}
+
+/// A cluster to be simulated: made from a seed, adjusted, run.
+pub struct Simulation<S: Simulated = Registers> {
+    options: Options,
+    replay: Option<String>,
+    new: fn() -> S,
+}
+
+// By hand, since the state machine need not be `Clone`.
+impl<S: Simulated> Clone for Simulation<S> {
+    fn clone(&self) -> Self {
+        Self { options: self.options.clone(), replay: self.replay.clone(), new: self.new }
+    }
+}
+
+impl<S: Simulated> fmt::Debug for Simulation<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.options.fmt(f)
+    }
+}
+
+impl Simulation {
+    /// The cluster of this seed, with 3 or 5 nodes and all faults, that keeps a few [`Registers`].
+    pub fn new(seed: u64) -> Self {
+        let faults = Faults::all();
+        let options =
+            Options { seed, nodes: None, faults, safety: None, breakage: None, replay: String::new() };
+        Self { options, replay: None, new: Registers::default }
+    }
+}
+
+impl<S: Simulated> Simulation<S> {
+    /// Another seed.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.options.seed = seed;
+        self
+    }
+
+    /// So many nodes at the beginning, at least one.
+    #[must_use]
+    pub fn nodes(mut self, nodes: u64) -> Self {
+        self.options.nodes = Some(nodes.max(1));
+        self
+    }
+
+    /// Only these faults.
+    #[must_use]
+    pub fn faults(mut self, faults: Faults) -> Self {
+        self.options.faults = faults;
+        self
+    }
+
+    /// Faults go on for this long on the virtual clock, in place of what the seed says.
+    #[must_use]
+    pub fn safety(mut self, safety: Duration) -> Self {
+        self.options.safety = Some(safety);
+        self
+    }
+
+    /// Breaks something on purpose: then a run has to fail.
+    #[must_use]
+    pub fn breakage(mut self, breakage: Breakage) -> Self {
+        self.options.breakage = Some(breakage);
+        self
+    }
+
+    /// The command that a [`Failure`] prints to replay it; `{seed}` in it stands for the seed.
+    #[must_use]
+    pub fn replay(mut self, command: impl Into<String>) -> Self {
+        self.replay = Some(command.into());
+        self
+    }
+
+    /// Another state machine, with clients of its own.
+    #[must_use]
+    pub fn state_machine<T: Simulated>(self, new: fn() -> T) -> Simulation<T> {
+        Simulation { options: self.options, replay: self.replay, new }
+    }
+
+    /// Runs it.
+    ///
+    /// # Errors
+    ///
+    /// The promise that was broken, with the shortest way there that was found.
+    pub fn run(&self) -> Result<Report, Box<Failure>> {
+        let options = Options { replay: self.replay_command(), ..self.options.clone() };
+        let run = run_once(&options, self.new);
+        run.map_err(|(violation, at)| Box::new(shorten::shorten(&options, self.new, violation, at)))
+    }
+
+    /// Runs it and tells everything that happened, line by line; the violation is the last line, if there is one.
+    pub fn tell(&self) -> Vec<String> {
+        let Some(mut world) = World::new(self.options.clone(), self.new, true) else { return Vec::new() };
+        let end = match world.run() {
+            Ok(report) => format!("{report:?}"),
+            Err(violation) => violation.to_string(),
+        };
+        let mut lines = world.whole_history();
+        lines.push(end);
+        lines
+    }
+
+    fn replay_command(&self) -> String {
+        let seed = self.options.seed;
+        match (&self.replay, self.options.nodes) {
+            (Some(command), _) => command.replace("{seed}", &seed.to_string()),
+            (None, Some(nodes)) => {
+                format!("cargo run --release --example simulate -- --seed {seed} --nodes {nodes}")
+            }
+            (None, None) => format!("cargo run --release --example simulate -- --seed {seed}"),
+        }
+    }
+}
+
+/// One run; or what went wrong, and when. A panic of the code under test is a violation like any other.
+fn run_once<S: Simulated>(options: &Options, new: fn() -> S) -> Result<Report, (Violation, Duration)> {
+    let mut world = None;
+    let run = std::panic::AssertUnwindSafe(|| {
+        let world = world.insert(World::new(options.clone(), new, false)?);
+        Some(world.run())
+    });
+    let outcome = std::panic::catch_unwind(run);
+    let at = world.map_or(Duration::ZERO, |world| world.elapsed());
+    match outcome {
+        Ok(Some(run)) => run.map_err(|violation| (violation, at)),
+        Ok(None) => Err((Violation::Panicked { text: "there is no such cluster".to_owned() }, at)),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+            Err((Violation::Panicked { text: text.to_owned() }, at))
+        }
+    }
+}
