@@ -52,7 +52,7 @@ pub use seeds::{Totals, run_seeds};
 pub use simulated::{RegisterCommand, Registers, Simulated};
 pub use violation::Violation;
 
-use shorten::{Broken, Less};
+use shorten::{Broken, Drawn, Less};
 use std::fmt;
 use std::time::Duration;
 use world::World;
@@ -226,7 +226,7 @@ fn run_once<S: Simulated>(options: &Options, new: fn() -> S) -> Result<Report, B
         violation,
         at: world.map_or(Duration::ZERO, World::elapsed),
         trace: world.map_or(0, World::trace),
-        occurrences: world.map_or(0, World::occurrences),
+        drawn: world.map_or(Drawn::default(), World::drawn),
         operations: world.map_or(0, World::operations),
         clients: world.map_or(0, World::clients),
     })

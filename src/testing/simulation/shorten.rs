@@ -10,12 +10,15 @@ use super::violation::Violation;
 use super::weather::Weather;
 use super::world::World;
 use super::{Options, run_once};
+use crate::multi::Jitter;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// At most so many runs are made to shorten one failure.
 const RUNS_MAX: u64 = 600;
+/// After so many parts of the faults that are not enough no further part is drawn.
+const IN_VAIN_MAX: u64 = 60;
 /// The last lines of the history that are kept.
 const LINES_MAX: usize = 60;
 
@@ -25,18 +28,60 @@ pub(super) struct Broken {
     pub(super) violation: Violation,
     pub(super) at: Duration,
     pub(super) trace: u64,
-    /// Faults that were drawn until then.
-    pub(super) occurrences: u64,
+    /// The faults that were drawn until then.
+    pub(super) drawn: Drawn,
     /// Calls that clients had begun.
     pub(super) operations: usize,
     pub(super) clients: usize,
 }
 
+/// One fault that was drawn, counted among its like from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Draw {
+    /// It befalls a share of all messages or writes.
+    OfAShare(u64),
+    /// It comes now and then.
+    NowAndThen(u64),
+}
+
+/// How many faults were drawn.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Drawn {
+    of_a_share: u64,
+    now_and_then: u64,
+}
+
+impl Drawn {
+    /// One more that befalls a message or a write.
+    pub(super) fn of_a_share(&mut self) -> Draw {
+        self.of_a_share += 1;
+        Draw::OfAShare(self.of_a_share)
+    }
+
+    /// One more that comes now and then.
+    pub(super) fn now_and_then(&mut self) -> Draw {
+        self.now_and_then += 1;
+        Draw::NowAndThen(self.now_and_then)
+    }
+
+    fn has(&self, draw: Draw) -> bool {
+        match draw {
+            Draw::OfAShare(nth) => nth <= self.of_a_share,
+            Draw::NowAndThen(nth) => nth <= self.now_and_then,
+        }
+    }
+
+    fn all(self) -> impl Iterator<Item = Draw> {
+        let shares = (1..=self.of_a_share).map(Draw::OfAShare);
+        shares.chain((1..=self.now_and_then).map(Draw::NowAndThen))
+    }
+}
+
 /// What is taken away from what a seed says.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Less {
-    /// Of the faults that are drawn, counted from 1, only these happen.
-    kept: Option<Arc<BTreeSet<u64>>>,
+    /// Of the faults that are drawn only these happen.
+    kept: Option<Arc<BTreeSet<Draw>>>,
     /// At most so many clients.
     clients: Option<u64>,
     /// Clients stop when so many calls are begun.
@@ -46,9 +91,9 @@ pub(super) struct Less {
 }
 
 impl Less {
-    /// Whether the fault that is drawn as the `nth` happens.
-    pub(super) fn keeps(&self, nth: u64) -> bool {
-        self.kept.as_ref().is_none_or(|kept| kept.contains(&nth))
+    /// Whether this fault, that is drawn, happens.
+    pub(super) fn keeps(&self, draw: Draw) -> bool {
+        self.kept.as_ref().is_none_or(|kept| kept.contains(&draw))
     }
 
     /// Whether clients begin nothing more.
@@ -79,6 +124,7 @@ pub(super) fn shorten<S: Simulated>(
     smallest.fewer_clients();
     smallest.fewer_calls();
     smallest.fewer_batches();
+    smallest.any_part();
     smallest.fewer_faults();
     smallest.tell(replay, trace)
 }
@@ -122,18 +168,48 @@ impl<S: Simulated> Smallest<S> {
         });
     }
 
-    /// Of the single faults, as few as it takes.
+    /// The single faults that happened.
+    fn happened(&self) -> Vec<Draw> {
+        self.broken.drawn.all().filter(|draw| self.options.less.keeps(*draw)).collect()
+    }
+
+    /// Only these faults happen; what of them is left if that is enough.
+    fn keep(&mut self, kept: &[Draw]) -> Option<Vec<Draw>> {
+        let set = Arc::new(kept.iter().copied().collect());
+        let less = Less { kept: Some(set), ..self.options.less.clone() };
+        let is_enough = self.attempt(Options { less, ..self.options.clone() });
+        // What is drawn only after the promise is broken need not be kept.
+        is_enough.then(|| kept.iter().copied().filter(|draw| self.broken.drawn.has(*draw)).collect())
+    }
+
+    /// Of the single faults, as few as it takes: none of those that befall a share, or one alone of the others, or parts of all.
     fn fewer_faults(&mut self) {
-        let count = self.broken.occurrences;
-        let happened = (1..=count).filter(|nth| self.options.less.keeps(*nth)).collect();
-        fewer(self, happened, |smallest, kept| {
-            let set = Arc::new(kept.iter().copied().collect());
-            let less = Less { kept: Some(set), ..smallest.options.less.clone() };
-            let is_smaller = smallest.attempt(Options { less, ..smallest.options.clone() });
-            // What is drawn only after the promise is broken need not be kept.
-            let count = smallest.broken.occurrences;
-            is_smaller.then(|| kept.iter().copied().filter(|nth| *nth <= count).collect())
-        });
+        let (others, shares): (Vec<_>, Vec<_>) =
+            self.happened().into_iter().partition(|draw| matches!(draw, Draw::NowAndThen(_)));
+        if shares.is_empty() || self.keep(&others).is_some() {
+            let alone = self.happened();
+            if alone.len() > 1 && alone.iter().any(|draw| self.keep(&[*draw]).is_some()) {
+                return;
+            }
+        }
+        let happened = self.happened();
+        fewer(self, happened, Self::keep);
+    }
+
+    /// Since a run with less is another run, any part of what is left may be enough: some are tried.
+    fn any_part(&mut self) {
+        let mut random = Jitter::new(self.options.seed);
+        let mut in_vain = 0;
+        while in_vain < IN_VAIN_MAX && self.runs < RUNS_MAX {
+            let happened = self.happened();
+            let eighths = 2 + random.draw() % 6;
+            let part: Vec<Draw> = happened.iter().copied().filter(|_| random.draw() % 8 < eighths).collect();
+            if happened.is_empty() {
+                break;
+            }
+            let is_smaller = part.len() < happened.len() && self.keep(&part).is_some();
+            in_vain = if is_smaller { 0 } else { in_vain + 1 };
+        }
     }
 
     /// The faults end earlier.
@@ -194,10 +270,9 @@ impl<S: Simulated> Smallest<S> {
             Some((Faults::only(occurred), world.history_of(&self.broken.violation, LINES_MAX)))
         };
         let (faults, history) = listen().unwrap_or_else(|| (self.options.faults.clone(), Vec::new()));
-        let kept = |nth: &u64| self.options.less.keeps(*nth);
         Failure {
             seed: self.options.seed,
-            faults_left: (1..=self.broken.occurrences).filter(kept).count() as u64,
+            faults_left: self.happened().len() as u64,
             violation: self.broken.violation,
             faults,
             safety: self.options.safety,
@@ -229,5 +304,108 @@ fn fewer<T: Clone, S: Simulated>(
             end = start.min(all.len());
         }
         size = if size == 1 { 0 } else { size.div_ceil(2) };
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::testing::simulation::{Arguments, Breakage, Registers, Simulation, run_seeds};
+    use std::num::NonZero;
+
+    fn broken(breakage: Breakage) -> Simulation {
+        Simulation::new(0).breakage(breakage).replay("simulate {arguments}")
+    }
+
+    fn failures(simulation: &Simulation, seeds: u64) -> Vec<Failure> {
+        let failures = run_seeds(simulation, 0..seeds, NonZero::<usize>::MIN).failures;
+        assert!(!failures.is_empty(), "{seeds} seeds do not show it");
+        failures
+    }
+
+    #[test]
+    fn the_command_that_a_failure_prints_makes_the_same_run_and_the_same_failure() {
+        let faults = Faults::all().without(Fault::Pause).without(Fault::Membership);
+        let simulations = [
+            broken(Breakage::ForgottenPromise),
+            broken(Breakage::ForgottenPromise).nodes(5),
+            broken(Breakage::EarlyAnswer).faults(faults).safety(Duration::from_millis(900)),
+        ];
+        for simulation in simulations {
+            for failure in failures(&simulation, 60) {
+                let words = failure.replay.strip_prefix("simulate ").unwrap().split(' ');
+                let read = Arguments::read(words.map(str::to_owned)).unwrap();
+                let again = Simulation::new(read.seeds.start).arguments(&read).replay("simulate {arguments}");
+                let again = again.run().unwrap_err();
+                assert_eq!(again.trace, failure.trace, "{failure}");
+                assert_eq!(again.to_string(), failure.to_string());
+            }
+        }
+    }
+
+    #[test]
+    fn a_failure_is_shortened_to_few_faults_and_at_most_60_lines_with_the_violation_last() {
+        for (breakage, faults_max) in [
+            (Breakage::ForgottenPromise, 5),
+            (Breakage::EarlyFlush, 5),
+            (Breakage::UnrestoredState, 5),
+            (Breakage::StaleRead, 5),
+            (Breakage::RepeatedCommand, 0),
+            (Breakage::EarlyAnswer, 0),
+            (Breakage::MissedCommand, 0),
+            (Breakage::NoElection, 0),
+        ] {
+            for failure in failures(&broken(breakage), 60) {
+                println!("{breakage:?}: {failure}");
+                assert!(failure.faults_left <= faults_max, "{breakage:?}: {failure}");
+                assert!(failure.runs <= RUNS_MAX, "{breakage:?}: {failure}");
+                assert!((2..=LINES_MAX).contains(&failure.history.len()), "{breakage:?}: {failure}");
+                let (last, before) = failure.history.split_last().unwrap();
+                assert!(last.starts_with(">>> ") && last.contains(" ms  "), "{breakage:?}: {failure}");
+                assert!(before.iter().all(|line| !line.starts_with(">>>")), "{breakage:?}: {failure}");
+            }
+        }
+    }
+
+    #[test]
+    fn failures_are_the_same_on_any_number_of_threads() {
+        let simulation = broken(Breakage::EarlyFlush);
+        let [alone, three] =
+            [1, 3].map(|threads| run_seeds(&simulation, 0..100, NonZero::new(threads).unwrap()));
+        assert_eq!((alone.seeds, alone.trace), (three.seeds, three.trace));
+        assert_eq!(alone.faults, three.faults);
+        let told = |failures: &[Failure]| failures.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(told(&alone.failures), told(&three.failures));
+        assert!(alone.is_enough(), "{alone}");
+    }
+
+    #[test]
+    fn parts_are_taken_away_until_only_what_matters_is_left() {
+        let mut smallest = Smallest {
+            options: broken(Breakage::NoElection).options,
+            broken: Broken {
+                violation: Violation::Panicked { text: String::new() },
+                at: Duration::ZERO,
+                trace: 0,
+                drawn: Drawn::default(),
+                operations: 0,
+                clients: 0,
+            },
+            new: Registers::default,
+            runs: 0,
+        };
+        let mut left = Vec::new();
+        let mut attempts = 0;
+        fewer(&mut smallest, (0..100).collect(), |_, part: &[u32]| {
+            attempts += 1;
+            let is_enough = [3, 50, 97].iter().all(|number| part.contains(number));
+            is_enough.then(|| {
+                left = part.to_vec();
+                left.clone()
+            })
+        });
+        assert_eq!(left, [3, 50, 97]);
+        assert!(attempts < 150, "{attempts}");
     }
 }

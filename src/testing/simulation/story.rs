@@ -41,6 +41,7 @@ pub(super) struct Story {
 }
 
 const NOTES_MAX: usize = 50_000;
+const NOBODY: [NodeId; 2] = [NodeId::new(0); 2];
 
 impl Story {
     pub(super) fn new(told: bool) -> Self {
@@ -58,7 +59,16 @@ impl Story {
 
     /// Something happened at a node, or between two.
     pub(super) fn tell(&mut self, at: Time, nodes: [NodeId; 2], text: impl FnOnce() -> String) {
-        self.push(|| Note { at, nodes, slots: Vec::new(), kind: Kind::Node, text: text() });
+        let Some(notes) = &mut self.notes else { return };
+        let text = text();
+        match notes.back_mut() {
+            // The fault that it comes of was told without a node.
+            Some(note) if note.at == at && note.kind == Kind::Fault && note.nodes == NOBODY => {
+                note.text = format!("{text}  {}", note.text);
+                note.nodes = nodes;
+            }
+            _ => self.push(|| Note { at, nodes, slots: Vec::new(), kind: Kind::Node, text }),
+        }
     }
 
     /// A message left.
@@ -85,15 +95,20 @@ impl Story {
         else {
             return;
         };
-        match notes.back_mut() {
-            Some(note) if note.at == at && OF_MESSAGES.iter().any(|fault| fault.name() == what) => {
+        let is_of_message = OF_MESSAGES.iter().any(|fault| fault.name() == what);
+        let fits = |note: &Note| match note.kind {
+            Kind::Message | Kind::Chatter => is_of_message,
+            Kind::Node => what == Fault::Crash.name(),
+            _ => is_of_message && note.nodes != NOBODY,
+        };
+        match notes.back_mut().filter(|note| note.at == at && fits(note)) {
+            Some(note) => {
                 note.text = format!("{}  [{what}]", note.text);
                 note.kind = Kind::Fault;
             }
-            _ => {
-                let nodes = [NodeId::new(0); 2];
+            None => {
                 let text = format!("[{what}]");
-                self.push(|| Note { at, nodes, slots: Vec::new(), kind: Kind::Fault, text });
+                self.push(|| Note { at, nodes: NOBODY, slots: Vec::new(), kind: Kind::Fault, text });
             }
         }
     }
@@ -112,7 +127,7 @@ impl Story {
             told.extend(calls.iter().flat_map(notes_of));
             told.sort_by_key(|note| note.at);
         }
-        let mut lines = most_of(&told, count.saturating_sub(1));
+        let mut lines = most_of(&without_repeats(told), count.saturating_sub(1));
         lines.push(format!(">>> {}", line_of(now, &violation.to_string())));
         lines
     }
@@ -132,9 +147,30 @@ fn concerns(note: &Note, violation: &Violation) -> bool {
         Kind::Node => of_node || violation.slot().is_some(),
         Kind::Message => match violation.slot() {
             Some(slot) if !note.slots.is_empty() => note.slots.iter().any(|slots| slots.contains(slot)),
-            _ => of_node && !violation.is_of_clients(),
+            _ => match violation {
+                Violation::AcknowledgedLost { what } => {
+                    note.text.ends_with(what) || note.text.contains(&format!("{what},"))
+                }
+                _ => of_node && !violation.is_of_clients(),
+            },
         },
     }
+}
+
+/// What happens again and again is told once.
+fn without_repeats(told: Vec<Note>) -> Vec<Note> {
+    let mut short: Vec<(Note, u64)> = Vec::new();
+    for note in told {
+        match short.last_mut().filter(|(last, _)| last.text == note.text) {
+            Some((_, times)) => *times += 1,
+            None => short.push((note, 1)),
+        }
+    }
+    let told = |(note, times): (Note, u64)| match times {
+        1 => note,
+        times => Note { text: format!("{}  ({times} times)", note.text), ..note },
+    };
+    short.into_iter().map(told).collect()
 }
 
 /// If there are too many, messages go first, and of what is left the oldest.
@@ -162,7 +198,7 @@ fn most_of(told: &[Note], count: usize) -> Vec<String> {
 
 fn notes_of<C: Debug, R: Debug>(operation: &Operation<C, R>) -> Vec<Note> {
     let Operation { client, input, output, called, returned } = operation;
-    let note = |at, text| Note { at, nodes: [NodeId::new(0); 2], slots: Vec::new(), kind: Kind::Call, text };
+    let note = |at, text| Note { at, nodes: NOBODY, slots: Vec::new(), kind: Kind::Call, text };
     let call = note(*called, format!("client {client} asks for {input:?}"));
     let answer = output
         .as_ref()
@@ -175,6 +211,9 @@ fn covered(first: crate::multi::Slot, values: &[Value]) -> Interval {
     Interval::new(first, first.plus(count))
 }
 
+/// What is longer is told by its name alone.
+const NAME_ONLY_ABOVE: usize = 100;
+
 /// A message as a reader of the protocol would say it.
 fn in_words(message: &Message) -> String {
     match message {
@@ -186,7 +225,11 @@ fn in_words(message: &Message) -> String {
                 .map(|(slot, id, value)| format!("{slot} under {id} {}", value_in_words(value)))
                 .collect();
             let accepted = if accepted.is_empty() { "nothing".to_owned() } else { accepted.join(", ") };
-            format!("promise {id}, chosen through {chosen_through}, accepted above: {accepted}")
+            let unknown = match page.unknown.as_slice() {
+                [] => String::new(),
+                slots => format!(", unknown: {}", slots_in_words(slots)),
+            };
+            format!("promise {id}, chosen through {chosen_through}, accepted above: {accepted}{unknown}")
         }
         Message::Nack { asked, promised } => format!("nack {asked}, promised {promised}"),
         Message::Accept { id, first, values, .. } => {
@@ -194,7 +237,11 @@ fn in_words(message: &Message) -> String {
             format!("accept {id}, {}: {}", slots_in_words(&[covered(*first, values)]), words.join(", "))
         }
         Message::Accepted { id, slots, .. } => format!("accepted {id}, {}", slots_in_words(slots)),
-        message => format!("{message:?}"),
+        message => {
+            let whole = format!("{message:?}");
+            let name = whole.split(' ').next().unwrap_or_default().to_owned();
+            if whole.len() > NAME_ONLY_ABOVE { name } else { whole }
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use super::event::{Event, Schedule};
 use super::fault::Fault;
 use super::machine::Machine;
 use super::report::Report;
+use super::shorten::Drawn;
 use super::simulated::Simulated;
 use super::state::{SESSIONS_MAX, State, mix_word};
 use super::story::Story;
@@ -54,7 +55,7 @@ pub(super) struct World<S: Simulated> {
     checks: Checks<S>,
     counts: BTreeMap<&'static str, u64>,
     /// Faults that were drawn, whether they were let happen or not.
-    occurrences: u64,
+    drawn: Drawn,
     /// A machine that was lost for good, and the one that is to replace it.
     lost: Option<(NodeId, NodeId)>,
     /// Somebody applied something since this was last looked at.
@@ -75,6 +76,11 @@ impl<S: Simulated> World<S> {
         options.less.lighten(&mut weather);
         let drawn = if random.draw().is_multiple_of(5) { 5 } else { 3 };
         let nodes = options.nodes.unwrap_or(drawn);
+        if nodes < 3 {
+            // Nobody else has what is damaged.
+            weather.rot.clear();
+            weather.every.retain(|(fault, _)| *fault != Fault::Rot);
+        }
         let ids: Vec<NodeId> = (1..=nodes).map(NodeId::new).collect();
         let alpha = match random.draw() % 3 {
             0 => 1,
@@ -102,7 +108,7 @@ impl<S: Simulated> World<S> {
             history: Vec::new(),
             checks: Checks::new(&membership, state),
             counts: BTreeMap::new(),
-            occurrences: 0,
+            drawn: Drawn::default(),
             lost: None,
             has_applied: false,
             trace: options.seed,
@@ -221,8 +227,8 @@ impl<S: Simulated> World<S> {
     }
 
     /// How many faults were drawn.
-    pub(super) fn occurrences(&self) -> u64 {
-        self.occurrences
+    pub(super) fn drawn(&self) -> Drawn {
+        self.drawn
     }
 
     /// How many calls clients began.
@@ -280,7 +286,8 @@ impl<S: Simulated> World<S> {
         let Some(every) = self.weather.between(fault).filter(|_| self.faulty) else { return };
         let next = self.spread(every);
         self.after(next, Event::Fault(fault));
-        if !self.occurs() {
+        let draw = self.drawn.now_and_then();
+        if !self.options.less.keeps(draw) {
             return;
         }
         match fault {
@@ -314,18 +321,18 @@ impl<S: Simulated> World<S> {
     }
 
     fn percent(&mut self, percent: u64) -> bool {
-        self.faulty && percent > 0 && self.random.draw() % 100 < percent && self.occurs()
+        self.faulty && percent > 0 && self.random.draw() % 100 < percent && self.befalls()
     }
 
     /// In a hundredth of a percent.
     fn seldom(&mut self, share: u64) -> bool {
-        self.faulty && share > 0 && self.random.draw() % 10_000 < share && self.occurs()
+        self.faulty && share > 0 && self.random.draw() % 10_000 < share && self.befalls()
     }
 
-    /// A fault is drawn; false if shortening has taken it away.
-    fn occurs(&mut self) -> bool {
-        self.occurrences += 1;
-        self.options.less.keeps(self.occurrences)
+    /// A fault of a message or a write is drawn; false if shortening has taken it away.
+    fn befalls(&mut self) -> bool {
+        let draw = self.drawn.of_a_share();
+        self.options.less.keeps(draw)
     }
 
     fn micros(&mut self, from: u64, spread: u64) -> Duration {

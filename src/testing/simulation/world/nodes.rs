@@ -8,7 +8,7 @@ use crate::election::{Election, Timing};
 use crate::multi::node::Node;
 use crate::multi::{
     Acceptor, AcceptorInput, ClusterId, Effect, Event as NodeEvent, Identity, Learner, Limits, Local, Log,
-    Owner, Proposer, ProtocolRange, Role, Sequence, Slot, Time,
+    Owner, Proposer, ProtocolRange, Record, Role, Sequence, Slot, Time,
 };
 use crate::paxos::NodeId;
 use std::time::Duration;
@@ -132,6 +132,17 @@ impl<S: Simulated> World<S> {
         match effect {
             Effect::Persist { .. } | Effect::Trim { .. } if machine.disk.is_full => self.disk_is_full(id),
             Effect::Persist { sequence, records } => {
+                let own = |record: &Record| match record {
+                    Record::Accepted { slot, id: under, value } if under.node == id => {
+                        Some((*under, *slot, value.clone()))
+                    }
+                    _ => None,
+                };
+                // What a leader accepts of its own it has proposed, also where it is alone and tells nobody.
+                for (under, slot, value) in records.iter().filter_map(own) {
+                    let verdict = self.checks.agreement.proposed(id, under, slot, &[value]);
+                    self.violation = self.violation.take().or(verdict.err());
+                }
                 if machine.disk.write(sequence, records) {
                     self.begin_flush(id);
                 }
