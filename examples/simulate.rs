@@ -11,10 +11,11 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::num::NonZero;
+use std::ops::Range;
 use std::process::ExitCode;
 use synod::multi::Jitter;
 use synod::testing::Operation;
-use synod::testing::simulation::{Fault, Faults, Simulated, Simulation, Totals, run_seeds};
+use synod::testing::simulation::{Arguments, Simulated, Simulation, Totals, run_seeds};
 
 /// Accounts between which money moves: whatever fails, there is always the same amount of it.
 #[derive(Debug)]
@@ -79,109 +80,72 @@ impl Simulated for Bank {
     }
 }
 
-/// What the command line asks for.
-struct Arguments {
-    seeds: u64,
-    seed: Option<u64>,
-    nodes: Option<u64>,
-    faults: Faults,
-    tell: bool,
-    json: bool,
-}
-
-impl Arguments {
-    fn read() -> Result<Self, String> {
-        let mut read =
-            Self { seeds: 1_000, seed: None, nodes: None, faults: Faults::all(), tell: false, json: false };
-        let mut words = std::env::args().skip(1);
-        while let Some(word) = words.next() {
-            let mut number = || -> Result<u64, String> {
-                let number = words.next().ok_or(format!("{word} needs a number"))?;
-                number.parse().map_err(|error| format!("{word} {number}: {error}"))
-            };
-            match word.as_str() {
-                "--seeds" => read.seeds = number()?,
-                "--seed" => read.seed = Some(number()?),
-                "--nodes" => read.nodes = Some(number()?),
-                "--faults" => read.faults = faults(&words.next().unwrap_or_default())?,
-                "--tell" => read.tell = true,
-                "--json" => read.json = true,
-                _ => return Err(format!("what is {word}?")),
-            }
-        }
-        Ok(read)
-    }
-}
-
-fn faults(names: &str) -> Result<Faults, String> {
-    let names = names.split(',').filter(|name| !name.is_empty() && *name != "none");
-    let faults: Result<Vec<Fault>, _> = names.map(str::parse).collect();
-    faults.map(Faults::only).map_err(|error| error.to_string())
-}
-
 const THREADS: NonZero<usize> = NonZero::<usize>::MIN.saturating_add(1);
+/// So often it is said how far it has come.
+const TIMES_TOLD: u64 = 10;
 
-/// Runs what was asked for; with no word of how many nodes, clusters of several sizes.
-fn run(arguments: &Arguments) -> Totals {
-    let seeds = match arguments.seed {
-        Some(seed) => seed..seed.saturating_add(1),
-        None => 0..arguments.seeds,
-    };
-    let simulation = Simulation::new(0).state_machine(Bank::default).faults(arguments.faults.clone());
-    if let Some(nodes) = arguments.nodes {
-        return run_seeds(&simulation.nodes(nodes), seeds, THREADS);
-    }
-    let mut totals = run_seeds(&simulation, seeds.clone(), THREADS);
-    if arguments.seed.is_none() {
-        for nodes in [5, 7] {
-            let few = seeds.start..seeds.end.div_ceil(50);
-            totals.join(run_seeds(&simulation.clone().nodes(nodes), few, THREADS));
+fn run(simulation: &Simulation<Bank>, seeds: Range<u64>, quiet: bool) -> Totals {
+    let mut totals = Totals::default();
+    let step = (seeds.end - seeds.start).div_ceil(TIMES_TOLD);
+    let mut next = seeds.start;
+    while next < seeds.end && !totals.is_enough() {
+        let end = next.saturating_add(step).min(seeds.end);
+        totals.join(run_seeds(simulation, next..end, THREADS));
+        next = end;
+        if !quiet {
+            println!(
+                "{} of {} seeds, {} broken promises",
+                totals.seeds,
+                seeds.end - seeds.start,
+                totals.failures.len()
+            );
         }
     }
     totals
 }
 
-fn print(totals: &Totals, json: bool) {
-    let hours = totals.simulated.as_secs_f64() / 3600.0;
-    for failure in &totals.failures {
-        println!("{failure}");
+/// The last line with `--json`.
+#[derive(Serialize)]
+struct Summary {
+    seeds: u64,
+    simulated_hours: f64,
+    violations: usize,
+    faults: BTreeMap<&'static str, u64>,
+    trace_digest: String,
+}
+
+impl Summary {
+    fn new(totals: &Totals) -> Self {
+        Self {
+            seeds: totals.seeds,
+            simulated_hours: (totals.simulated.as_secs_f64() / 3.6).round() / 1000.0,
+            violations: totals.failures.len(),
+            faults: totals.by_fault(),
+            trace_digest: format!("{:016x}", totals.trace),
+        }
     }
-    if json {
-        let summary = serde_json::json!({
-            "seeds": totals.seeds,
-            "simulated_hours": (hours * 1000.0).round() / 1000.0,
-            "violations": totals.failures.len(),
-            "slots": totals.slots,
-            "operations": totals.operations,
-            "faults": totals.faults,
-            "trace_digest": format!("{:016x}", totals.trace),
-        });
-        println!("{summary}");
-        return;
-    }
-    for (fault, count) in &totals.faults {
-        println!("{count:>12}  {fault}");
-    }
-    let Totals { seeds, slots, operations, failures, trace, .. } = totals;
-    println!("{seeds} seeds, {hours:.1} simulated hours, {slots} slots, {operations} answers to clients");
-    println!("{} broken promises, trace {trace:016x}", failures.len());
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::read() {
+    let arguments = match Arguments::read(std::env::args().skip(1)) {
         Ok(arguments) => arguments,
         Err(why) => {
-            eprintln!("{why}");
+            eprintln!("{why}. What may be said: {}", Arguments::USAGE);
             return ExitCode::from(2);
         }
     };
+    let simulation = Simulation::new(arguments.seeds.start)
+        .state_machine(Bank::default)
+        .arguments(&arguments)
+        .replay("cargo run --release --example simulate -- {arguments}");
     if arguments.tell {
-        let seed = arguments.seed.unwrap_or_default();
-        let simulation = Simulation::new(seed).state_machine(Bank::default).faults(arguments.faults.clone());
-        let simulation = arguments.nodes.into_iter().fold(simulation, Simulation::nodes);
         simulation.tell().iter().for_each(|line| println!("{line}"));
     }
-    let totals = run(&arguments);
-    print(&totals, arguments.json);
+    let totals = run(&simulation, arguments.seeds, arguments.json);
+    totals.failures.iter().for_each(|failure| println!("{failure}"));
+    match serde_json::to_string(&Summary::new(&totals)) {
+        Ok(summary) if arguments.json => println!("{summary}"),
+        _ => println!("{totals}"),
+    }
     if totals.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -2,7 +2,8 @@
 
 use crate::cluster::{Error, Plan, closed_loop};
 use crate::flush::median_of_flushes;
-use crate::report::Report;
+use crate::process::plain;
+use crate::report::{Goal, Report};
 use std::process::Command;
 use std::time::Instant;
 
@@ -33,9 +34,9 @@ fn in_memory(report: &Report, runs: usize, count: u64) -> Result<(), Error> {
             cluster.stop().await?;
             Ok::<_, Error>(figures)
         })?;
-        let goal = if clients == 64 { "at least 400000" } else { "" };
+        let goal = if clients == 64 { Goal::AtLeast(400_000.0) } else { Goal::None };
         let work = format!("one arbiter, channels, memory, 16 B, {clients} outstanding");
-        report.row(SUITE, &work, &figures, "commands/s", goal);
+        report.rate(SUITE, &work, &figures, "commands/s", goal);
     }
     Ok(())
 }
@@ -63,9 +64,9 @@ fn latency(report: &Report, runs: usize, count: usize) -> Result<(), Error> {
         }
         cluster.stop().await
     })?;
-    report.row(SUITE, "one fdatasync while three files flush at once", &flushes, "us", "");
-    report.row(SUITE, "commit of one client, three replicas, TCP, files", &commits, "us", "");
-    report.row(SUITE, "the ratio of these two", &ratios, "times", "at most 3");
+    report.cost(SUITE, "one fdatasync while three files flush at once", &flushes, "us", Goal::None);
+    report.cost(SUITE, "commit of one client, three replicas, TCP, files", &commits, "us", Goal::None);
+    report.cost(SUITE, "the ratio of these two", &ratios, "times", Goal::AtMost(3.0));
     Ok(())
 }
 
@@ -83,18 +84,13 @@ fn memory(report: &Report, count: u64) -> Result<(), Error> {
         Ok::<_, Error>(after.saturating_sub(before))
     })?;
     let work = format!("memory that {count} entries of 16 B add to all 3 replicas");
-    report.row(SUITE, &work, &[grown as f64 / 1024.0 / 1024.0], "MiB", "at most 150 a replica");
+    report.cost(SUITE, &work, &[grown as f64 / 1024.0 / 1024.0], "MiB", Goal::AtMost(450.0));
     Ok(())
 }
 
 /// Three processes over TCP with files, `kv bench` against them over HTTP.
 fn through_kv(report: &Report, runs: usize, seconds: u64) -> Result<(), Error> {
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    let built = Command::new(cargo).args(["build", "--release", "--quiet", "--package", "kv"]).status()?;
-    if !built.success() {
-        return Err("kv cannot be built".into());
-    }
-    let kv = std::env::current_exe()?.with_file_name("kv");
+    let kv = crate::kv::program().map_err(plain)?;
     for clients in [1, 64] {
         let mut puts = Vec::new();
         for _ in 0..runs {
@@ -109,8 +105,8 @@ fn through_kv(report: &Report, runs: usize, seconds: u64) -> Result<(), Error> {
             })?;
             puts.push(result["operations_per_s"].as_f64().ok_or("kv bench names no operations_per_s")?);
         }
-        let goal = if clients == 64 { "at least 15000" } else { "" };
-        report.row(
+        let goal = if clients == 64 { Goal::AtLeast(15_000.0) } else { Goal::None };
+        report.rate(
             SUITE,
             &format!("three kv processes, TCP, files, HTTP, {clients} clients"),
             &puts,

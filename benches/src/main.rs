@@ -9,11 +9,21 @@
 //! Each figure is taken several times; median, minimum and maximum are printed. A figure is compared only with one of the
 //! same run: machines differ, and one machine differs from itself ten minutes later.
 
+mod asynchronous;
 mod cluster;
+mod core;
+mod digest;
+mod durable;
+mod failover;
 mod first;
 mod flush;
+mod kv;
 mod life;
+mod load;
+mod peers;
+mod process;
 mod report;
+mod scale;
 
 use clap::{Parser, Subcommand};
 
@@ -34,15 +44,49 @@ struct Cli {
 enum Suite {
     /// Commands per second in one process, puts per second through `kv`, latency of a commit against a flush, memory.
     First,
+    /// What the algorithm costs: three replicas in one loop, against `omnipaxos` and `raft`.
+    Core,
+    /// Three replicas, channels, an answer for each command, against `omnipaxos`, `raft` and `openraft`.
+    Async,
+    /// Three processes over TCP on one disk, against `etcd`, and against what the disk allows.
+    Durable,
+    /// From the leader's death to the first write elsewhere, against `etcd`.
+    Failover,
     /// What a log costs that lives for years: reads, restarts, memory, snapshots and catch-up under load.
     Life,
+    /// More replicas, larger commands, a longer log, more clients; memory by entry, restart, catch-up.
+    Scale,
+}
+
+impl Suite {
+    fn name(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Core => "core",
+            Self::Async => "async",
+            Self::Durable => "durable",
+            Self::Failover => "failover",
+            Self::Life => "life",
+            Self::Scale => "scale",
+        }
+    }
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    if let Some(options) = durable::replica::asked_for() {
+        return durable::replica::run(&options);
+    }
     let cli = Cli::parse();
     let report = report::Report::new(cli.json);
     match cli.suite {
-        Suite::First => first::run(&report, cli.quick),
-        Suite::Life => life::run(&report, cli.quick),
+        Suite::First => first::run(&report, cli.quick)?,
+        Suite::Core => core::run(&report, cli.quick)?,
+        Suite::Async => asynchronous::run(&report, cli.quick)?,
+        Suite::Durable => durable::run(&report, cli.quick)?,
+        Suite::Failover => failover::run(&report, cli.quick)?,
+        Suite::Life => life::run(&report, cli.quick)?,
+        Suite::Scale => scale::run(&report, cli.quick)?,
     }
+    report.end(cli.suite.name());
+    Ok(())
 }

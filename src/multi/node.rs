@@ -57,6 +57,11 @@ pub fn is_well_formed(message: &Message) -> bool {
     coherent && message.carries_sound_memberships() && message.ids().all(ProposalId::is_well_formed)
 }
 
+/// Whether `message`, which came from `from`, is said in the name of another node; then it is dropped.
+pub fn is_forged(from: NodeId, message: &Message) -> bool {
+    message.speaker().is_some_and(|speaker| speaker != from)
+}
+
 /// `message` as an input of the role that takes it.
 pub fn address(from: NodeId, message: Message) -> Local {
     match route(&message) {
@@ -112,7 +117,7 @@ impl Node {
 
     /// A message that arrived, from a peer or, once what it rests on is durable, from this node itself.
     pub fn receive(&mut self, now: Time, from: NodeId, message: Message, out: &mut Vec<(Role, Effect)>) {
-        if is_well_formed(&message) {
+        if is_well_formed(&message) && !is_forged(from, &message) {
             self.step(now, address(from, message), out);
         }
     }

@@ -25,6 +25,7 @@
 //! | `violation.rs`, `shorten.rs`, `story.rs`, `report.rs` | what is said of a run |
 //! | `breakage.rs` | what is broken on purpose, to prove the checkers |
 
+mod arguments;
 mod breakage;
 mod checks;
 mod disk;
@@ -42,6 +43,8 @@ mod violation;
 mod weather;
 mod world;
 
+use arguments::Replay;
+pub use arguments::{ArgumentError, Arguments};
 pub use breakage::Breakage;
 pub use fault::{Fault, Faults, UnknownFault};
 pub use report::{Failure, Report};
@@ -49,9 +52,13 @@ pub use seeds::{Totals, run_seeds};
 pub use simulated::{RegisterCommand, Registers, Simulated};
 pub use violation::Violation;
 
+use shorten::{Broken, Drawn, Less};
 use std::fmt;
 use std::time::Duration;
 use world::World;
+
+/// The most nodes that a cluster begins with.
+pub const NODES_MAX: u64 = 7;
 
 /// How long a healed cluster may take until it serves again.
 const PATIENCE: Duration = Duration::from_secs(12);
@@ -64,7 +71,7 @@ struct Options {
     faults: Faults,
     safety: Option<Duration>,
     breakage: Option<Breakage>,
-    replay: String,
+    less: Less,
 }
 
 /// A cluster to be simulated: made from a seed, adjusted, run.
@@ -91,8 +98,8 @@ impl Simulation {
     /// The cluster of this seed, with 3 or 5 nodes and all faults, that keeps a few [`Registers`].
     pub fn new(seed: u64) -> Self {
         let faults = Faults::all();
-        let options =
-            Options { seed, nodes: None, faults, safety: None, breakage: None, replay: String::new() };
+        let less = Less::default();
+        let options = Options { seed, nodes: None, faults, safety: None, breakage: None, less };
         Self { options, replay: None, new: Registers::default }
     }
 }
@@ -105,10 +112,10 @@ impl<S: Simulated> Simulation<S> {
         self
     }
 
-    /// So many nodes at the beginning, at least one.
+    /// So many nodes at the beginning: at least one, at most [`NODES_MAX`].
     #[must_use]
     pub fn nodes(mut self, nodes: u64) -> Self {
-        self.options.nodes = Some(nodes.max(1));
+        self.options.nodes = Some(nodes.clamp(1, NODES_MAX));
         self
     }
 
@@ -133,7 +140,16 @@ impl<S: Simulated> Simulation<S> {
         self
     }
 
-    /// The command that a [`Failure`] prints to replay it; `{seed}` in it stands for the seed.
+    /// Nodes, faults, time and breakage as a command line says; the seeds are for [`run_seeds`].
+    #[must_use]
+    pub fn arguments(mut self, arguments: &Arguments) -> Self {
+        let Arguments { nodes, faults, safety, broken, .. } = arguments.clone();
+        self.options = Options { nodes, faults, safety, breakage: broken, ..self.options };
+        self
+    }
+
+    /// The command that a [`Failure`] prints to replay it. `{arguments}` in it stands for all that [`Arguments`] needs to make
+    /// the same run, `{seed}` for the seed alone.
     #[must_use]
     pub fn replay(mut self, command: impl Into<String>) -> Self {
         self.replay = Some(command.into());
@@ -152,9 +168,16 @@ impl<S: Simulated> Simulation<S> {
     ///
     /// The promise that was broken, with the shortest way there that was found.
     pub fn run(&self) -> Result<Report, Box<Failure>> {
-        let options = Options { replay: self.replay_command(), ..self.options.clone() };
-        let run = run_once(&options, self.new);
-        run.map_err(|(violation, at)| Box::new(shorten::shorten(&options, self.new, violation, at)))
+        self.run_once().map_err(|broken| Box::new(self.shorten(broken)))
+    }
+
+    fn run_once(&self) -> Result<Report, Broken> {
+        run_once(&self.options, self.new)
+    }
+
+    /// Tells of a run of this simulation that broke a promise.
+    fn shorten(&self, broken: Broken) -> Failure {
+        shorten::shorten(&self.options, self.new, broken, self.replay_command())
     }
 
     /// Runs it and tells everything that happened, line by line; the violation is the last line, if there is one.
@@ -171,32 +194,40 @@ impl<S: Simulated> Simulation<S> {
 
     fn replay_command(&self) -> String {
         let seed = self.options.seed;
-        match (&self.replay, self.options.nodes) {
-            (Some(command), _) => command.replace("{seed}", &seed.to_string()),
-            (None, Some(nodes)) => {
-                format!("cargo run --release --example simulate -- --seed {seed} --nodes {nodes}")
+        match &self.replay {
+            Some(command) => {
+                let command = command.replace("{arguments}", &Replay(&self.options).to_string());
+                command.replace("{seed}", &seed.to_string())
             }
-            (None, None) => format!("cargo run --release --example simulate -- --seed {seed}"),
+            None => format!("the same simulation with .seed({seed})"),
         }
     }
 }
 
 /// One run; or what went wrong, and when. A panic of the code under test is a violation like any other.
-fn run_once<S: Simulated>(options: &Options, new: fn() -> S) -> Result<Report, (Violation, Duration)> {
+fn run_once<S: Simulated>(options: &Options, new: fn() -> S) -> Result<Report, Broken> {
     let mut world = None;
     let run = std::panic::AssertUnwindSafe(|| {
         let world = world.insert(World::new(options.clone(), new, false)?);
         Some(world.run())
     });
-    let outcome = std::panic::catch_unwind(run);
-    let at = world.map_or(Duration::ZERO, |world| world.elapsed());
-    match outcome {
-        Ok(Some(run)) => run.map_err(|violation| (violation, at)),
-        Ok(None) => Err((Violation::Panicked { text: "there is no such cluster".to_owned() }, at)),
+    let violation = match std::panic::catch_unwind(run) {
+        Ok(Some(Ok(report))) => return Ok(report),
+        Ok(Some(Err(violation))) => violation,
+        Ok(None) => Violation::Panicked { text: "there is no such cluster".to_owned() },
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
-            Err((Violation::Panicked { text: text.to_owned() }, at))
+            Violation::Panicked { text: text.to_owned() }
         }
-    }
+    };
+    let world = world.as_ref();
+    Err(Broken {
+        violation,
+        at: world.map_or(Duration::ZERO, World::elapsed),
+        trace: world.map_or(0, World::trace),
+        drawn: world.map_or(Drawn::default(), World::drawn),
+        operations: world.map_or(0, World::operations),
+        clients: world.map_or(0, World::clients),
+    })
 }

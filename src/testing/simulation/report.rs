@@ -32,14 +32,18 @@ pub struct Failure {
     pub seed: u64,
     /// The promise.
     pub violation: Violation,
-    /// The faults that are enough to break it.
+    /// The kinds of faults that are enough to break it.
     pub faults: Faults,
+    /// How many single faults of these kinds happen in the shortened run.
+    pub faults_left: u64,
     /// For how long they have to go on.
     pub safety: Option<Duration>,
     /// When it was broken in the shortened run, on the virtual clock.
     pub at: Duration,
     /// How many runs were made to shorten it.
     pub runs: u64,
+    /// A digest of all that happened in the run that was found, before it was shortened: a replay has the same.
+    pub trace: u64,
     /// One command that runs it again.
     pub replay: String,
     /// The last of what happened in the shortened run that has to do with the violation.
@@ -48,16 +52,15 @@ pub struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "seed {}: {}", self.seed, self.violation)?;
-        writeln!(f, "  replay: {}", self.replay)?;
-        let faults = self.faults.to_string();
-        let faults = if faults.is_empty() { "none" } else { &faults };
-        writeln!(
-            f,
-            "  enough of it (found in {} runs), broken at {:?}, with these faults: {faults}",
-            self.runs, self.at
-        )?;
-        self.history.iter().try_for_each(|line| writeln!(f, "  {line}"))
+        let Self { seed, violation, faults, faults_left, runs, replay, .. } = self;
+        writeln!(f, "seed {seed}: {violation}")?;
+        writeln!(f, "  replay: {replay}")?;
+        write!(f, "  shortened in {runs} runs to {faults_left} faults")?;
+        if *faults_left > 0 {
+            write!(f, " ({faults})")?;
+        }
+        writeln!(f, ", broken after {} ms:", self.at.as_millis())?;
+        self.history.iter().try_for_each(|line| writeln!(f, "{line}"))
     }
 }
 

@@ -221,6 +221,17 @@ impl Violation {
         }
     }
 
+    /// Whether it is about what clients were told.
+    pub(super) fn is_of_clients(&self) -> bool {
+        matches!(
+            self,
+            Self::HistoryWrong { .. }
+                | Self::AcknowledgedLost { .. }
+                | Self::AppliedTwice { .. }
+                | Self::ReplyDiffers { .. }
+        )
+    }
+
     /// Whether `other` breaks the same promise, perhaps elsewhere.
     pub fn is_like(&self, other: &Self) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other)

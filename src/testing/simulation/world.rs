@@ -16,6 +16,7 @@ use super::event::{Event, Schedule};
 use super::fault::Fault;
 use super::machine::Machine;
 use super::report::Report;
+use super::shorten::Drawn;
 use super::simulated::Simulated;
 use super::state::{SESSIONS_MAX, State, mix_word};
 use super::story::Story;
@@ -53,6 +54,8 @@ pub(super) struct World<S: Simulated> {
     history: Vec<Operation<S::Command, S::Reply>>,
     checks: Checks<S>,
     counts: BTreeMap<&'static str, u64>,
+    /// Faults that were drawn, whether they were let happen or not.
+    drawn: Drawn,
     /// A machine that was lost for good, and the one that is to replace it.
     lost: Option<(NodeId, NodeId)>,
     /// Somebody applied something since this was last looked at.
@@ -70,8 +73,14 @@ impl<S: Simulated> World<S> {
         if let Some(safety) = options.safety {
             weather.safety = safety;
         }
+        options.less.lighten(&mut weather);
         let drawn = if random.draw().is_multiple_of(5) { 5 } else { 3 };
         let nodes = options.nodes.unwrap_or(drawn);
+        if nodes < 3 {
+            // Nobody else has what is damaged.
+            weather.rot.clear();
+            weather.every.retain(|(fault, _)| *fault != Fault::Rot);
+        }
         let ids: Vec<NodeId> = (1..=nodes).map(NodeId::new).collect();
         let alpha = match random.draw() % 3 {
             0 => 1,
@@ -99,6 +108,7 @@ impl<S: Simulated> World<S> {
             history: Vec::new(),
             checks: Checks::new(&membership, state),
             counts: BTreeMap::new(),
+            drawn: Drawn::default(),
             lost: None,
             has_applied: false,
             trace: options.seed,
@@ -203,12 +213,37 @@ impl<S: Simulated> World<S> {
 
     /// What happened, of what has to do with `violation`.
     pub(super) fn history_of(&self, violation: &Violation, lines: usize) -> Vec<String> {
-        self.story.about(violation, lines)
+        self.story.about(violation, self.now, &self.history, lines)
     }
 
     /// All that happened, as far as it was recorded.
     pub(super) fn whole_history(&self) -> Vec<String> {
         self.story.all()
+    }
+
+    /// How often `fault` occurred.
+    pub(super) fn counted(&self, fault: Fault) -> u64 {
+        self.counts.get(fault.name()).copied().unwrap_or_default()
+    }
+
+    /// How many faults were drawn.
+    pub(super) fn drawn(&self) -> Drawn {
+        self.drawn
+    }
+
+    /// How many calls clients began.
+    pub(super) fn operations(&self) -> usize {
+        self.history.len()
+    }
+
+    /// How many clients there are.
+    pub(super) fn clients(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// The digest of all that happened so far.
+    pub(super) fn trace(&self) -> u64 {
+        self.trace
     }
 
     /// When it is.
@@ -234,6 +269,7 @@ impl<S: Simulated> World<S> {
             Event::Scrub { node } => self.scrub(node),
             Event::Replace => self.replace_lost(),
             Event::Fill => self.fill(),
+            Event::Client { .. } if self.options.less.has_enough(self.history.len()) => {}
             Event::Client { client, turn } => self.client_acts(client, turn),
             Event::Fault(fault) => self.fault(fault),
             Event::Restart { node } => self.restart(node),
@@ -250,6 +286,10 @@ impl<S: Simulated> World<S> {
         let Some(every) = self.weather.between(fault).filter(|_| self.faulty) else { return };
         let next = self.spread(every);
         self.after(next, Event::Fault(fault));
+        let draw = self.drawn.now_and_then();
+        if !self.options.less.keeps(draw) {
+            return;
+        }
         match fault {
             Fault::Rot => self.damage_one(),
             Fault::Wipe => self.wipe_one(),
@@ -265,6 +305,7 @@ impl<S: Simulated> World<S> {
     }
 
     fn count(&mut self, what: &'static str) {
+        self.story.tell_count(self.now, what);
         *self.counts.entry(what).or_default() += 1;
     }
 
@@ -280,12 +321,18 @@ impl<S: Simulated> World<S> {
     }
 
     fn percent(&mut self, percent: u64) -> bool {
-        self.faulty && percent > 0 && self.random.draw() % 100 < percent
+        self.faulty && percent > 0 && self.random.draw() % 100 < percent && self.befalls()
     }
 
     /// In a hundredth of a percent.
     fn seldom(&mut self, share: u64) -> bool {
-        self.faulty && share > 0 && self.random.draw() % 10_000 < share
+        self.faulty && share > 0 && self.random.draw() % 10_000 < share && self.befalls()
+    }
+
+    /// A fault of a message or a write is drawn; false if shortening has taken it away.
+    fn befalls(&mut self) -> bool {
+        let draw = self.drawn.of_a_share();
+        self.options.less.keeps(draw)
     }
 
     fn micros(&mut self, from: u64, spread: u64) -> Duration {

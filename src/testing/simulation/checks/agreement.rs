@@ -61,7 +61,8 @@ impl Agreement {
         self.memberships.coming(next).is_none().then(|| self.memberships.governs_from(next))
     }
 
-    pub(super) fn proposed(
+    /// `from` proposes `values` under `id`, from slot `first` on.
+    pub(in super::super) fn proposed(
         &mut self,
         from: NodeId,
         id: ProposalId,

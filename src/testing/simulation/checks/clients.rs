@@ -95,7 +95,8 @@ impl<S: Simulated> Clients<S> {
     /// Every acknowledged batch and command stands in the log.
     pub(super) fn finish(&self, agreement: &Agreement) -> Result<(), Violation> {
         if let Some(batch) = self.acknowledged.iter().find(|batch| !agreement.has_batch(batch)) {
-            return Err(Violation::AcknowledgedLost { what: format!("{batch:?}") });
+            let BatchId { node, incarnation, serial } = batch;
+            return Err(Violation::AcknowledgedLost { what: format!("batch {node}.{incarnation}.{serial}") });
         }
         let lost = self.acknowledged_commands.iter().find(|command| !self.replies.contains_key(command));
         match lost {
