@@ -40,7 +40,7 @@ pub struct Failure {
     pub safety: Option<Duration>,
     /// When it was broken in the shortened run, on the virtual clock.
     pub at: Duration,
-    /// How many runs were made to shorten it.
+    /// How many runs were made to shorten it: at most 800.
     pub runs: u64,
     /// A digest of all that happened in the run that was found, before it was shortened: a replay has the same.
     pub trace: u64,
