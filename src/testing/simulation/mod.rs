@@ -53,7 +53,7 @@
 //! # What it knows, and what it does not
 //!
 //! Simulated is [`multi::node::Node`](crate::multi::node::Node), the code that runs in production, over a simulated network, disk
-//! and clock: two-phase commits of batches, reads by a round of confirmation, elections by heartbeat, sessions, snapshots with
+//! and clock: batches through both phases, reads by a round of confirmation, elections by heartbeat, sessions, snapshots with
 //! their transfer, changes of the membership, transfers of the lead, replaced machines. It does not know
 //!
 //! - witnesses, observers, flexible quorums, leases and priorities; commands and reads that a node forwards to its leader;

@@ -55,11 +55,11 @@ impl fmt::Display for Failure {
         let Self { seed, violation, faults, faults_left, runs, replay, .. } = self;
         writeln!(f, "seed {seed}: {violation}")?;
         writeln!(f, "  replay: {replay}")?;
-        write!(f, "  shortened in {runs} runs to {faults_left} faults")?;
-        if *faults_left > 0 {
-            write!(f, " ({faults})")?;
+        write!(f, "  shortened in {runs} runs; broken after {} ms", self.at.as_millis())?;
+        match faults_left {
+            0 => writeln!(f, " without any fault:")?,
+            count => writeln!(f, "; faults left: {count} ({faults}):")?,
         }
-        writeln!(f, ", broken after {} ms:", self.at.as_millis())?;
         self.history.iter().try_for_each(|line| writeln!(f, "{line}"))
     }
 }
