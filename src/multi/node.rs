@@ -141,9 +141,9 @@ impl Node {
     /// Takes one input and all that the roles have to say to each other because of it; what is left for the outside stands
     /// in `out`, with the role that asked for it.
     pub fn step(&mut self, now: Time, input: Local, out: &mut Vec<(Role, Effect)>) {
-        let mut inputs = VecDeque::from([input]);
+        let (mut first, mut inputs) = (Some(input), VecDeque::new());
         let mut effects = Vec::new();
-        while let Some(input) = inputs.pop_front() {
+        while let Some(input) = first.take().or_else(|| inputs.pop_front()) {
             let role = match input {
                 Local::Proposer(input) => {
                     self.proposer.step(now, input, &mut effects);
