@@ -1,6 +1,6 @@
 //! Configuration: every time-out and every limit, with its default.
 
-use crate::multi::{ClusterId, Membership, Owner};
+use crate::multi::{ClusterId, Log, Membership, Owner};
 use crate::paxos::NodeId;
 use std::time::Duration;
 
@@ -246,6 +246,9 @@ impl Config {
             || self.ahead_slots_max == 0
         {
             return err("ahead_bytes_max", "must hold `unacknowledged_bytes_max` and a batch more");
+        }
+        if self.ahead_slots_max > Log::AHEAD_SLOTS_MAX {
+            return err("ahead_slots_max", "must be at most `Log::AHEAD_SLOTS_MAX`");
         }
         if self.snapshot_chunk_bytes == 0 || self.snapshot_chunk_bytes * 2 > self.frame_bytes_max {
             return err("snapshot_chunk_bytes", "must be above zero and at most half of `frame_bytes_max`");

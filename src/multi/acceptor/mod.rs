@@ -296,7 +296,7 @@ impl Acceptor {
         let mut stale = None;
         let mut ahead = self.log.ahead_bytes();
         let next = self.log.chosen_through().next();
-        let last = self.log.chosen_through().plus(self.limits.ahead_slots_max);
+        let last = self.log.chosen_through().plus(self.limits.ahead_slots_max.min(Log::AHEAD_SLOTS_MAX));
         let mut slot = first;
         for value in values {
             let held = self.log.entry(slot).filter(|entry| entry.id == id);

@@ -10,6 +10,9 @@ use crate::multi::{
 use crate::paxos::{NodeId, ProposalId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+/// How far above what it has learned a node accepts: a few slots more than α ever allows.
+pub(super) const AHEAD_SLOTS_MAX: u64 = 80;
+
 /// What is done to the log, in order, one at a time.
 #[derive(Clone, Debug)]
 enum Task {
@@ -119,7 +122,7 @@ impl Disk {
         for group in &self.durable {
             group.records.iter().for_each(|record| log.apply(record));
             if self.headless.contains(&group.sequence) {
-                log.lose_all_open();
+                log.lose_all_open(group.records.len() as u64, AHEAD_SLOTS_MAX);
             }
         }
         log
@@ -286,9 +289,10 @@ impl Disk {
         intervals(self.rotten.iter().copied())
     }
 
-    /// Whether anything is damaged that nobody has mended.
+    /// Whether anything is damaged that nobody has mended. A group whose header is damaged is mended by nobody, only cut away:
+    /// until then every start finds the slots above the base in doubt.
     pub(super) fn is_sick(&self) -> bool {
-        !self.rotten.is_empty() || self.snapshots.is_rotten()
+        !self.rotten.is_empty() || !self.headless.is_empty() || self.snapshots.is_rotten()
     }
 
     /// A breakage: what was promised, or accepted and not learned, is gone.

@@ -50,6 +50,11 @@ impl Length {
         if self == Self::Slow { 20 } else { 1 }
     }
 
+    /// So many times as long as in a long run clients take between two calls in a short one.
+    fn leisure(self) -> u32 {
+        if self == Self::Short { 2 } else { 1 }
+    }
+
     /// So many times as often as in a long run everything befalls a short one.
     fn density(self) -> u32 {
         if self == Self::Short { 4 } else { 1 }
@@ -143,7 +148,8 @@ impl Weather {
         let rot: Vec<_> =
             rot.into_iter().filter(|fault| mode == Mode::Rotting && faults.has(*fault)).collect();
         let mut once = |fault, when: bool, millis: u64| {
-            let between = Duration::from_millis(millis + random.draw() % millis) * slowness / length.density();
+            let between =
+                Duration::from_millis(millis + random.draw() % millis) * slowness / length.density();
             if when {
                 every.push((fault, between));
             }
@@ -163,9 +169,9 @@ impl Weather {
             fail_flush,
             tear,
             fail_snapshot,
-            fill_every: Duration::from_millis(3 + random.draw() % 40) * slowness,
+            fill_every: Duration::from_millis(3 + random.draw() % 40) * slowness * length.leisure(),
             clients: 1 + random.draw() % 4,
-            think: Duration::from_millis(1 + random.draw() % 25) * slowness,
+            think: Duration::from_millis(1 + random.draw() % 25) * slowness * length.leisure(),
             flush_max: Duration::from_micros(100 + random.draw() % if slow_disks { 20_000 } else { 2_000 }),
             transfers,
             changes,

@@ -23,7 +23,7 @@ use super::story::Story;
 use super::violation::Violation;
 use super::weather::Weather;
 use super::{Options, PATIENCE};
-use crate::multi::{Jitter, Membership, Slot, Time};
+use crate::multi::{Effect, Jitter, Membership, Role, Slot, Time};
 use crate::paxos::NodeId;
 use crate::testing::Operation;
 use clients::Client;
@@ -56,6 +56,8 @@ pub(super) struct World<S: Simulated> {
     counts: BTreeMap<&'static str, u64>,
     /// Faults that were drawn, whether they were let happen or not.
     drawn: Drawn,
+    /// Room for what a step asks for.
+    effects: Vec<(Role, Effect)>,
     /// A machine that was lost for good, and the one that is to replace it.
     lost: Option<(NodeId, NodeId)>,
     /// Somebody applied something since this was last looked at.
@@ -110,6 +112,7 @@ impl<S: Simulated> World<S> {
             checks: Checks::new(&membership, state),
             counts: BTreeMap::new(),
             drawn: Drawn::default(),
+            effects: Vec::new(),
             lost: None,
             has_applied: false,
             trace: options.seed,

@@ -1,6 +1,7 @@
 //! Nodes: how they start, step and have their effects carried out, as the shell does it.
 
 use super::super::breakage::Breakage;
+use super::super::disk::AHEAD_SLOTS_MAX;
 use super::super::event::Event;
 use super::super::violation::Violation;
 use super::{Simulated, World};
@@ -21,6 +22,7 @@ fn limits() -> Limits {
         catch_up_bytes_max: 1_000,
         frame_bytes_max: 2_000,
         snapshot_chunk_bytes: 100,
+        ahead_slots_max: AHEAD_SLOTS_MAX,
         ..Limits::default()
     }
 }
@@ -104,12 +106,19 @@ impl<S: Simulated> World<S> {
         let Some(machine) = self.machines.get_mut(&id) else { return };
         let life = machine.life;
         let now = machine.clock(now);
-        let mut effects = Vec::new();
+        // Nearly all that happens comes by here: the memory is used again.
+        let mut effects = std::mem::take(&mut self.effects);
         if let Some(node) = &mut machine.node {
             step(node, now, &mut effects);
         }
+        self.carry_out_all(id, life, &mut effects);
+        effects.clear();
+        self.effects = effects;
+    }
+
+    fn carry_out_all(&mut self, id: NodeId, life: u64, effects: &mut Vec<(Role, Effect)>) {
         let last = effects.len();
-        for (nth, (role, effect)) in effects.into_iter().enumerate() {
+        for (nth, (role, effect)) in effects.drain(..).enumerate() {
             let Some(machine) = self.machines.get_mut(&id).filter(|machine| machine.life == life) else {
                 return;
             };
