@@ -41,7 +41,7 @@
 //! }
 //!
 //! let report = Simulation::new(7).state_machine(Numbers::default).run()?;
-//! assert!(report.slots > 10 && report.operations > 10);
+//! assert!(report.slots > 10, "{report:?}");
 //! # Ok::<(), Box<Failure>>(())
 //! ```
 //!
