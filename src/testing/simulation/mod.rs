@@ -41,7 +41,7 @@
 //! }
 //!
 //! let report = Simulation::new(7).state_machine(Numbers::default).run()?;
-//! assert!(report.slots > 10 && report.operations > 10);
+//! assert!(report.slots > 10, "{report:?}");
 //! # Ok::<(), Box<Failure>>(())
 //! ```
 //!
@@ -217,10 +217,10 @@ impl<S: Simulated> Simulation<S> {
     ///
     /// The promise that was broken, with the shortest way there that was found.
     pub fn run(&self) -> Result<Report, Box<Failure>> {
-        self.run_once().map_err(|broken| Box::new(self.shorten(broken)))
+        self.run_once().map_err(|broken| Box::new(self.shorten(*broken)))
     }
 
-    fn run_once(&self) -> Result<Report, Broken> {
+    fn run_once(&self) -> Result<Report, Box<Broken>> {
         run_once(&self.options, self.new)
     }
 
@@ -254,7 +254,7 @@ impl<S: Simulated> Simulation<S> {
 }
 
 /// One run; or what went wrong, and when. A panic of the code under test is a violation like any other.
-fn run_once<S: Simulated>(options: &Options, new: fn() -> S) -> Result<Report, Broken> {
+fn run_once<S: Simulated>(options: &Options, new: fn() -> S) -> Result<Report, Box<Broken>> {
     let mut world = None;
     let run = std::panic::AssertUnwindSafe(|| {
         let world = world.insert(World::new(options.clone(), new, false)?);
@@ -271,7 +271,7 @@ fn run_once<S: Simulated>(options: &Options, new: fn() -> S) -> Result<Report, B
         }
     };
     let world = world.as_ref();
-    Err(Broken {
+    Err(Box::new(Broken {
         violation,
         at: world.map_or(Duration::ZERO, World::elapsed),
         trace: world.map_or(0, World::trace),
@@ -279,5 +279,5 @@ fn run_once<S: Simulated>(options: &Options, new: fn() -> S) -> Result<Report, B
         operations: world.map_or(0, World::operations),
         clients: world.map_or(0, World::clients),
         kinds: world.map(World::kinds).unwrap_or_default(),
-    })
+    }))
 }

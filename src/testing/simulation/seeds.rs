@@ -101,7 +101,7 @@ struct Folding {
     /// The next seed to be folded.
     fold: u64,
     /// What has ended before an earlier one has.
-    waiting: BTreeMap<u64, Result<Report, Broken>>,
+    waiting: BTreeMap<u64, Result<Report, Box<Broken>>>,
     totals: Totals,
     broken: Vec<(u64, Broken)>,
 }
@@ -121,7 +121,7 @@ impl Folding {
     }
 
     /// A seed has ended. What comes after the last failure that counts is not counted, whether it was run or not.
-    fn end(&mut self, seed: u64, outcome: Result<Report, Broken>) {
+    fn end(&mut self, seed: u64, outcome: Result<Report, Box<Broken>>) {
         self.waiting.insert(seed, outcome);
         while !self.is_enough()
             && let Some(outcome) = self.waiting.remove(&self.fold)
@@ -130,7 +130,7 @@ impl Folding {
                 Ok(report) => self.totals.add(&report),
                 Err(broken) => {
                     self.totals.add_broken(self.fold, &broken);
-                    self.broken.push((self.fold, broken));
+                    self.broken.push((self.fold, *broken));
                 }
             }
             self.fold += 1;

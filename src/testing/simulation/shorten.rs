@@ -160,7 +160,7 @@ impl<S: Simulated> Smallest<S> {
         self.runs += 1;
         match run_once(&less, self.new) {
             Err(broken) if broken.violation.is_like(&self.broken.violation) => {
-                (self.options, self.broken) = (less, broken);
+                (self.options, self.broken) = (less, *broken);
                 true
             }
             _ => false,
