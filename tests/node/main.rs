@@ -16,6 +16,7 @@ mod services;
 mod sessions;
 mod snapshots;
 mod starting;
+mod steady;
 mod stopping;
 mod throughput;
 mod witness;
