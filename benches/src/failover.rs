@@ -37,7 +37,7 @@ pub(crate) fn run(report: &Report, quick: bool) -> Result<(), Box<dyn std::error
     for (what, time_outs) in [("defaults of each", None), ("time-outs as kv's defaults", Some(equal))] {
         let dir = tempfile::tempdir()?;
         let measured = runtime.block_on(async {
-            let mut kv = Kv::start(&kv::program()?, dir.path())?;
+            let mut kv = Kv::start(&kv::program()?, dir.path()).await?;
             let mut etcd = match etcd::program() {
                 Some(program) => Some(Etcd::start(&program, dir.path(), time_outs).await?),
                 None => None,

@@ -7,19 +7,7 @@ use std::time::{Duration, Instant};
 
 /// The median time of one flush while `files` files in `dir` flush at once, each `count` times.
 pub(crate) fn median_of_flushes(dir: &Path, files: usize, count: usize) -> std::io::Result<Duration> {
-    let mut times = flushes(dir, files, count)?;
-    times.sort_unstable();
-    Ok(times[times.len() / 2])
-}
-
-/// How often in a second each of `files` files in `dir` flushes, while all do, `count` times each.
-pub(crate) fn rate_of_flushes(dir: &Path, files: usize, count: usize) -> std::io::Result<f64> {
-    let times = flushes(dir, files, count)?;
-    Ok(times.len() as f64 / times.iter().sum::<Duration>().as_secs_f64())
-}
-
-fn flushes(dir: &Path, files: usize, count: usize) -> std::io::Result<Vec<Duration>> {
-    std::thread::scope(|scope| {
+    let times = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..files)
             .map(|number| scope.spawn(move || flush_often(&dir.join(format!("flush-{number}")), count)))
             .collect();
@@ -31,7 +19,10 @@ fn flushes(dir: &Path, files: usize, count: usize) -> std::io::Result<Vec<Durati
             }
         }
         Ok(times)
-    })
+    });
+    let mut times: Vec<Duration> = times?;
+    times.sort_unstable();
+    Ok(times[times.len() / 2])
 }
 
 fn flush_often(path: &Path, count: usize) -> std::io::Result<Vec<Duration>> {

@@ -1,7 +1,7 @@
 //! `kv`, the canonical service: three processes over TCP with files, called over HTTP.
 
 use crate::load::{Http, ask_json};
-use crate::process::{Caller, Error, Member, PATIENCE, Service, free_ports};
+use crate::process::{Caller, Error, Member, PATIENCE, Service, free_ports, leader};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,8 +25,9 @@ pub(crate) struct Kv {
 }
 
 impl Kv {
-    /// Starts them with their defaults, their directories below `dir`.
-    pub(crate) fn start(program: &Path, dir: &Path) -> Result<Self, Error> {
+    /// Starts them with their defaults, their directories below `dir`, and waits until they serve: until then their ports are
+    /// still free for others.
+    pub(crate) async fn start(program: &Path, dir: &Path) -> Result<Self, Error> {
         let ports = free_ports(6)?;
         let (listen, http) = ports.split_at(3);
         let peers: Vec<String> =
@@ -40,7 +41,9 @@ impl Kv {
             arguments.extend([format!("--listen=127.0.0.1:{listen}"), format!("--http=127.0.0.1:{http}")]);
             members.push(Member::start(program, arguments, dir.join(format!("kv-{id}.log")))?);
         }
-        Ok(Self { members, http: http.to_vec() })
+        let kv = Self { members, http: http.to_vec() };
+        leader(&kv).await?;
+        Ok(kv)
     }
 
     /// What the nodes that run say of themselves, each of them.

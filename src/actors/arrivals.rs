@@ -38,6 +38,12 @@ impl<S: StateMachine> HeartbeatActor<S> {
                     tracing::debug!(node = %self.desk.wires.me(), %from, "drops a malformed message");
                     return;
                 }
+                if node::is_forged(from, &envelope.message) {
+                    let forged = &self.desk.wires.board.forged;
+                    forged.set(forged.get().saturating_add(1));
+                    tracing::debug!(node = %self.desk.wires.me(), %from, "drops a message in another's name");
+                    return;
+                }
                 self.desk.wires.pass(node::address(from, envelope.message), Some(held));
             }
             Arrival::Refused { peer, refusal } => {

@@ -89,9 +89,6 @@ impl<S: StateMachine> Clients<S> {
         state: ProposerState,
         out: &mut Vec<Effect>,
     ) {
-        if origin.node != from {
-            return;
-        }
         let config = &self.wires.config;
         let refusal = if state == ProposerState::Idle {
             Some(ForwardOutcome::NotLeader(self.wires.board.leader.get().map(|leader| leader.node)))

@@ -166,6 +166,7 @@ impl<S: StateMachine> HeartbeatActor<S> {
             recovery: self.desk.wires.shared.recovery.get(),
             abstains: board.abstains.get(),
             rebuilt: board.rebuilt.get(),
+            forged: board.forged.get(),
         }
     }
 

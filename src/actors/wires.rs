@@ -181,6 +181,8 @@ pub(super) struct Board {
     pub(super) log_begins_at: Cell<Option<Slot>>,
     pub(super) snapshot: Cell<Option<SnapshotId>>,
     pub(super) rebuilt: Cell<u32>,
+    /// Messages dropped because they named another sender than the peer that brought them.
+    pub(super) forged: Cell<u64>,
     /// Connections by peer.
     pub(super) links: RefCell<BTreeMap<NodeId, u32>>,
     /// When each role last answered, by [`place`].

@@ -345,6 +345,20 @@ impl Message {
         }
     }
 
+    /// The node in whose name it is said, if it names one: whose id a candidate or leader uses, or whose client asked.
+    /// A correct node says these only in its own name.
+    pub fn speaker(&self) -> Option<NodeId> {
+        match self {
+            Self::Prepare { id, .. }
+            | Self::Accept { id, .. }
+            | Self::Heartbeat { id, .. }
+            | Self::Confirm { id, .. }
+            | Self::TakeOver { id } => Some(id.node),
+            Self::Forward { origin, .. } => Some(origin.node),
+            _ => None,
+        }
+    }
+
     /// The proposal ids that it names, for the check that they are well formed (1.3).
     pub fn ids(&self) -> impl Iterator<Item = ProposalId> + '_ {
         let direct = match self {

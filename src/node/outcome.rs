@@ -335,6 +335,8 @@ pub struct Status {
     pub abstains: Option<AbstainReason>,
     /// How often a role was rebuilt.
     pub rebuilt: u32,
+    /// How many messages were dropped because a peer sent them in the name of another node.
+    pub forged: u64,
 }
 
 /// A change of leadership, as this node saw it.

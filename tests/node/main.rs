@@ -6,12 +6,14 @@ mod enduring;
 mod failing;
 mod faults;
 mod flooding;
+mod impostor;
 mod law;
 mod observing;
 mod operating;
 mod proposing;
 mod recovering;
 mod rot;
+mod secrecy;
 mod services;
 mod sessions;
 mod snapshots;
@@ -76,6 +78,17 @@ fn simulate<T>(test: impl Future<Output = T>) -> T {
     let runtime =
         || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     actix::System::with_tokio_rt(runtime).block_on(test)
+}
+
+/// What this thread logs goes to `subscriber` until the answer is dropped.
+///
+/// While there is one subscriber only, whoever logs first from a line of code decides whether that line is heard at all, and
+/// other tests hear nothing. So there are two.
+fn listen(
+    subscriber: impl tracing::Subscriber + Send + Sync + 'static,
+) -> (tracing::subscriber::DefaultGuard, tracing::Dispatch) {
+    let deaf = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new());
+    (tracing::subscriber::set_default(subscriber), deaf)
 }
 
 async fn pause(duration: Duration) {

@@ -1,7 +1,7 @@
 //! What a faulty peer may send, and what it comes to: never a panic, never a second value.
 
 use crate::support::*;
-use synod::multi::node::is_well_formed;
+use synod::multi::node::{is_forged, is_well_formed};
 use synod::multi::*;
 use synod::paxos::ProposalId;
 
@@ -82,6 +82,35 @@ fn no_message_with_a_number_above_the_highest_reaches_a_role() {
             cluster.settle();
             assert_eq!(format!("{:?}", cluster.node(1)), before);
         }
+    }
+}
+
+// scenario S7
+#[test]
+fn no_message_in_the_name_of_another_node_reaches_a_role() {
+    let (ours, origin) = (id(9, 3), Origin { node: node(3), incarnation: 1, serial: 1, answered_through: 0 });
+    let command = bytes::Bytes::from_static(b"a");
+    let messages = [
+        prepare(ours, 1),
+        accept(ours, 1, &[batch("a")], 0),
+        heartbeat(ours, 0, false),
+        Message::Confirm { id: ours, nonce: 1 },
+        Message::TakeOver { id: ours },
+        Message::Forward { origin, request: Request::Plain, command },
+    ];
+    for message in messages {
+        assert!(is_well_formed(&message));
+        assert_eq!([1, 2, 3].map(|from| is_forged(node(from), &message)), [true, true, false]);
+        let mut cluster = Cluster::external(3);
+        cluster.campaign(1);
+        cluster.settle();
+        let before = format!("{:?}", cluster.node(1));
+        cluster.wire.push_back((2, 1, message.clone()));
+        cluster.settle();
+        assert_eq!(format!("{:?}", cluster.node(1)), before, "{message:?}");
+    }
+    for message in [promise(ours, 0, []), nack(ours, ours), accepted_of(ours, 1, 1)] {
+        assert!(!is_forged(node(2), &message), "an answer names the id that it answers: {message:?}");
     }
 }
 

@@ -31,13 +31,13 @@ enum Ask {
 
 /// How commands are proposed.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct Load {
+pub(crate) struct Load {
     /// Commands under way.
-    pub(super) outstanding: usize,
+    pub(crate) outstanding: usize,
     /// Bytes in each.
-    pub(super) bytes: usize,
+    pub(crate) bytes: usize,
     /// The next ones only when all of the last are answered.
-    pub(super) lock_step: bool,
+    pub(crate) lock_step: bool,
 }
 
 /// What a replica says of itself.
@@ -55,6 +55,8 @@ struct Told {
 struct Done {
     answered: u64,
     seconds: f64,
+    /// The median time of a round, in seconds; of a load in lock step only.
+    round: Option<f64>,
 }
 
 /// The state: how many commands there were, and which.
@@ -152,12 +154,14 @@ async fn tell(handle: &Handle<Tally>) -> Result<Told, Box<dyn std::error::Error>
 
 async fn propose(handle: &Handle<Tally>, load: Load, time: Duration) -> Result<Done, ProposeError> {
     let begin = Instant::now();
-    let mut answered = 0;
+    let (mut answered, mut rounds) = (0, Vec::new());
     if load.lock_step {
         while begin.elapsed() < time {
+            let began = Instant::now();
             let round =
                 (0..load.outstanding).map(|number| handle.propose(command(number, answered, load.bytes)));
             answered += try_join_all(round).await?.len() as u64;
+            rounds.push(began.elapsed());
         }
     } else {
         let clients = (0..load.outstanding).map(|client| {
@@ -176,7 +180,9 @@ async fn propose(handle: &Handle<Tally>, load: Load, time: Duration) -> Result<D
             answered += client.unwrap_or(Ok(0))?;
         }
     }
-    Ok(Done { answered, seconds: begin.elapsed().as_secs_f64() })
+    rounds.sort_unstable();
+    let round = rounds.get(rounds.len() / 2).map(Duration::as_secs_f64);
+    Ok(Done { answered, seconds: begin.elapsed().as_secs_f64(), round })
 }
 
 fn command(client: usize, turn: u64, bytes: usize) -> Bytes {
@@ -190,7 +196,7 @@ fn command(client: usize, turn: u64, bytes: usize) -> Bytes {
 
 /// Three replicas, as the bench holds them.
 #[derive(Debug)]
-pub(super) struct Replicas(Vec<Replica>);
+pub(crate) struct Replicas(Vec<Replica>);
 
 #[derive(Debug)]
 struct Replica {
@@ -202,7 +208,7 @@ struct Replica {
 
 impl Replicas {
     /// Starts them with their directories below `dir`.
-    pub(super) fn start(dir: &Path) -> Result<Self, Error> {
+    pub(crate) fn start(dir: &Path) -> Result<Self, Error> {
         let ports = free_ports(3)?;
         let mut replicas = Vec::new();
         for id in 1..=3 {
@@ -218,10 +224,24 @@ impl Replicas {
     }
 
     /// Lets the leader propose for `time`: commands answered per second.
-    pub(super) fn load(&mut self, load: Load, time: Duration) -> Result<f64, Error> {
-        let ask = Ask::Load { load, seconds: time.as_secs_f64() };
-        let done: Done = self.leader()?.ask(ask)?;
+    pub(crate) fn load(&mut self, load: Load, time: Duration) -> Result<f64, Error> {
+        let done = self.propose(load, time)?;
         Ok(done.answered as f64 / done.seconds)
+    }
+
+    /// Lets the leader propose in lock step for `time`: the median time of a round.
+    pub(crate) fn rounds(
+        &mut self,
+        outstanding: usize,
+        bytes: usize,
+        time: Duration,
+    ) -> Result<Duration, Error> {
+        let done = self.propose(Load { outstanding, bytes, lock_step: true }, time)?;
+        Ok(Duration::from_secs_f64(done.round.ok_or("there was no round")?))
+    }
+
+    fn propose(&mut self, load: Load, time: Duration) -> Result<Done, Error> {
+        self.leader()?.ask(Ask::Load { load, seconds: time.as_secs_f64() })
     }
 
     fn leader(&mut self) -> Result<&mut Replica, Error> {
@@ -238,7 +258,7 @@ impl Replicas {
     }
 
     /// Checks that all of them come to hold the same.
-    pub(super) fn check(&mut self) -> Result<(), Error> {
+    pub(crate) fn check(&mut self) -> Result<(), Error> {
         for _ in 0..1000 {
             let told: Vec<Told> =
                 self.0.iter_mut().map(|one| one.ask(Ask::Status)).collect::<Result<_, _>>()?;

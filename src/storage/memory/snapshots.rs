@@ -5,11 +5,12 @@ use crate::multi::{Record, Slot, SnapshotId};
 use crate::storage::StorageError;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
 /// What is held of snapshots.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Snapshots {
     /// Oldest first.
     sealed: Vec<(SnapshotId, Bytes)>,
@@ -21,11 +22,22 @@ pub(super) struct Snapshots {
     faults: BTreeMap<u64, io::ErrorKind>,
 }
 
-#[derive(Debug)]
 struct Writing {
     through: Slot,
     expected: Option<SnapshotId>,
     content: Vec<u8>,
+}
+
+/// Without the contents, which are the application's.
+impl fmt::Debug for Snapshots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshots")
+            .field("sealed", &self.sealed.iter().map(|(id, _)| id).collect::<Vec<_>>())
+            .field("writing", &self.writing.as_ref().map(|writing| writing.through))
+            .field("named", &self.named)
+            .field("damaged", &self.damaged)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Snapshots {
@@ -124,5 +136,27 @@ impl Snapshots {
 
     pub(super) fn bytes(&self) -> u64 {
         self.sealed.iter().map(|(id, _)| id.bytes).sum()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    // scenario S9
+    #[test]
+    fn what_a_memory_shows_of_its_snapshots_is_not_what_they_hold() {
+        let mut snapshots = Snapshots::default();
+        for through in [1, 2] {
+            snapshots.begin(Slot::new(through), None);
+            snapshots.write(0, b"secret").unwrap();
+            if through == 1 {
+                snapshots.seal().unwrap();
+            }
+        }
+        let shown = format!("{snapshots:?}");
+        assert!(shown.contains("s1") && shown.contains("s2"), "{shown}");
+        assert!(!shown.contains("secret") && !shown.contains("115, 101"), "{shown}");
     }
 }

@@ -35,9 +35,10 @@ pub fn wire_message(bytes: &[u8]) {
     if !node::is_well_formed(&envelope.message) {
         return;
     }
+    let from = envelope.message.speaker().unwrap_or(NodeId::new(2));
     for formed in [true, false] {
         let (mut receiver, mut out) = (receiver(formed), Vec::new());
-        receiver.receive(Time::ZERO, NodeId::new(2), envelope.message.clone(), &mut out);
+        receiver.receive(Time::ZERO, from, envelope.message.clone(), &mut out);
         // What it asked for comes to pass: writes are durable, and the deadlines come.
         let durable = out.iter().filter_map(|(_, effect)| match effect {
             Effect::Persist { sequence, .. } => Some(*sequence),

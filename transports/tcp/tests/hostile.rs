@@ -275,3 +275,29 @@ async fn nodes_without_a_known_address_take_no_peers_place() {
     let verdicts: Vec<_> = calls.await.unwrap().into_iter().map(|(_, verdict)| verdict).collect();
     assert_eq!(verdicts, [Ok(()), Ok(()), Err(Refusal::Unavailable), Ok(())]);
 }
+
+// scenario S9
+#[test]
+fn a_transport_that_authenticates_nobody_is_had_by_a_constructor_that_says_so_and_by_no_other() {
+    let sources = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut constructors, mut others) = (Vec::new(), Vec::new());
+    for entry in std::fs::read_dir(sources).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        for section in text.split("\nimpl").skip(1) {
+            let (head, body) = section.split_once('{').unwrap();
+            let body = body.split("\n}").next().unwrap();
+            if head.trim() == "Tcp" {
+                let functions =
+                    body.split("pub fn ").skip(1).map(|function| function.split(" {\n").next().unwrap());
+                let makers =
+                    functions.filter(|function| function.contains("Self") && !function.contains("self"));
+                constructors.extend(makers.map(|maker| maker.split(['<', '(']).next().unwrap().to_owned()));
+            } else if head.trim_end().ends_with(" for Tcp") {
+                others.push(head.trim().to_owned());
+            }
+        }
+    }
+    constructors.sort();
+    assert_eq!(constructors, ["insecure", "insecure_with"]);
+    assert_eq!(others, ["Transport for Tcp"], "no default, no conversion");
+}
