@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use synod::{Handle, ProposeError};
+use synod::{Config, Handle, ProposeError};
 
 const SUITE: &str = "life";
 const MIB: usize = 1024 * 1024;
@@ -123,7 +123,7 @@ fn during_snapshot(report: &Report, runs: usize, state: usize) -> Result<(), Err
 
 /// The same while a new node fetches the state.
 fn catching_up(report: &Report, runs: usize, state: usize) -> Result<(), Error> {
-    let beside = catch_up(runs, state, |_, _| Ok(()))?;
+    let beside = catch_up(runs, state, |_| {}, |_, _| Ok(()))?;
     let size = state / MIB;
     beside.report(report, SUITE, &format!("a new node fetches {size} MiB"), "catching up with all of it");
     Ok(())
@@ -134,13 +134,14 @@ fn catching_up(report: &Report, runs: usize, state: usize) -> Result<(), Error> 
 pub(crate) fn catch_up(
     runs: usize,
     state: usize,
+    tune: fn(&mut Config),
     mut also: impl FnMut(&Path, f64) -> Result<(), Error>,
 ) -> Result<Beside, Error> {
     let mut beside = Beside::default();
     for _ in 0..runs {
         let dir = tempfile::tempdir()?;
         let rate = runtime()?.block_on(async {
-            let mut cluster = Plan { ballast: state, ..Plan::default() }.over_tcp(dir.path()).await?;
+            let mut cluster = Plan { ballast: state, tune, ..Plan::default() }.over_tcp(dir.path()).await?;
             let leader = cluster.leader().await?.with_deadline(Duration::from_secs(120));
             closed_loop(&leader, 64, 10_000).await?;
             for handle in cluster.handles() {
@@ -184,6 +185,11 @@ impl Beside {
         self.busy.push(busy.as_secs_f64() * 1e6);
         self.ratios.push(busy.as_secs_f64() / calm.as_secs_f64());
         self.rates.push(bytes_per_second / MIB as f64);
+    }
+
+    /// By how much the 99th percentile grew.
+    pub(crate) fn ratios(&self) -> impl Iterator<Item = f64> {
+        self.ratios.iter().copied()
     }
 
     pub(crate) fn report(&self, report: &Report, suite: &'static str, while_what: &str, rate_of: &str) {

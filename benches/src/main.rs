@@ -4,6 +4,7 @@
 //! cargo run --release -p synod-bench -- first          # a table
 //! cargo run --release -p synod-bench -- first --json   # one JSON object a line
 //! cargo run --release -p synod-bench -- life           # what a long life costs
+//! cargo run --release -p synod-bench -- core --svg .   # a plot, too
 //! ```
 //!
 //! Each figure is taken several times; median, minimum and maximum are printed. A figure is compared only with one of the
@@ -21,11 +22,14 @@ mod kv;
 mod life;
 mod load;
 mod peers;
+mod plot;
 mod process;
 mod report;
 mod scale;
+mod tune;
 
 use clap::{Parser, Subcommand};
+use std::path::PathBuf;
 
 #[derive(Debug, Parser)]
 #[command(about = "Synod measured, beside what the machine allows")]
@@ -38,6 +42,9 @@ struct Cli {
     /// Fewer and shorter runs.
     #[arg(long, global = true)]
     quick: bool,
+    /// Draw what was measured into this directory too.
+    #[arg(long, global = true, value_name = "DIR")]
+    svg: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Subcommand)]
@@ -56,6 +63,8 @@ enum Suite {
     Life,
     /// More replicas, larger commands, a longer log, more clients; memory by entry, restart, catch-up.
     Scale,
+    /// What the knobs of a node's configuration do: the default of each against other settings.
+    Tune,
 }
 
 impl Suite {
@@ -68,6 +77,7 @@ impl Suite {
             Self::Failover => "failover",
             Self::Life => "life",
             Self::Scale => "scale",
+            Self::Tune => "tune",
         }
     }
 }
@@ -75,6 +85,9 @@ impl Suite {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Some(options) = durable::replica::asked_for() {
         return durable::replica::run(&options);
+    }
+    if let Some(growth) = scale::growth::asked_for() {
+        return scale::growth::run(growth);
     }
     let cli = Cli::parse();
     let report = report::Report::new(cli.json);
@@ -86,7 +99,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Suite::Failover => failover::run(&report, cli.quick)?,
         Suite::Life => life::run(&report, cli.quick)?,
         Suite::Scale => scale::run(&report, cli.quick)?,
+        Suite::Tune => tune::run(&report, cli.quick)?,
     }
     report.end(cli.suite.name());
+    if let Some(dir) = cli.svg {
+        match plot::draw(cli.suite.name(), &report.rows(), &dir)? {
+            Some(file) => eprintln!("drawn: {}", file.display()),
+            None => eprintln!("nothing to draw: this suite has neither peers nor a work that grows"),
+        }
+    }
     Ok(())
 }
