@@ -12,6 +12,8 @@ const DIRECTORY_BYTES: usize = 64 << 10;
 struct Written {
     files: BTreeMap<PathBuf, Vec<u8>>,
     steps: Vec<Step>,
+    /// What a start on the undamaged files finds.
+    clean: Recovered,
     truth: Log,
     newest: BTreeMap<Slot, Value>,
 }
@@ -21,10 +23,10 @@ impl Written {
     fn until(&self, sequence: Sequence) -> Self {
         let is_later = |step: &Step| matches!(step, Step::Append(group) if group.sequence > sequence);
         let count = self.steps.iter().position(is_later).unwrap_or(self.steps.len());
-        Self::of(self.files.clone(), self.steps[..count].to_vec())
+        Self::of(self.files.clone(), self.steps[..count].to_vec(), self.clean.clone())
     }
 
-    fn of(files: BTreeMap<PathBuf, Vec<u8>>, steps: Vec<Step>) -> Self {
+    fn of(files: BTreeMap<PathBuf, Vec<u8>>, steps: Vec<Step>, clean: Recovered) -> Self {
         let mut newest = BTreeMap::new();
         for step in &steps {
             let Step::Append(group) = step else { continue };
@@ -34,7 +36,7 @@ impl Written {
                 }
             }
         }
-        Self { files, truth: fold_of(&steps, steps.len()), steps, newest }
+        Self { files, truth: fold_of(&steps, steps.len()), steps, clean, newest }
     }
 }
 
@@ -68,7 +70,8 @@ fn written() -> Written {
     let has = |what: &str| files.keys().any(|path| path.to_string_lossy().contains(what));
     assert!(["journal-", "checkpoint", "identity", ".sealed"].into_iter().all(has), "{:?}", files.keys());
     assert!(size(&disk) >= DIRECTORY_BYTES);
-    Written::of(files, steps)
+    let clean = restart(&storage_on(&disk_of(&files))).unwrap();
+    Written::of(files, steps, clean)
 }
 
 fn disk_of(files: &BTreeMap<PathBuf, Vec<u8>>) -> SimulatedDisk {
@@ -109,15 +112,34 @@ fn judge_cut(disk: &SimulatedDisk, written: &Written, is_cut: bool, what: &str) 
     let earlier = is_cut.then(|| written.until(recovered.sequence));
     let is_earlier = earlier.as_ref().is_some_and(|earlier| earlier.steps.len() < written.steps.len());
     let written = earlier.as_ref().unwrap_or(written);
-    let (log, truth) = (recovered.log, &written.truth);
+    let (log, truth) = (&recovered.log, &written.truth);
     let mut noticed = is_earlier || !storage.damage().is_empty();
     let abstains = log.abstains().is_some();
     assert!(!abstains || storage.damage().contains(&Damage::InDoubt), "{what}: abstains for no reason");
     assert!(abstains || log.promised() >= truth.promised(), "{what}: the promise went down"); // fault F7
     assert!(abstains || log.base() == truth.base(), "{what}: the base went down");
     assert!(log.chosen_through() <= truth.chosen_through(), "{what}: more is chosen than was");
+    // What it knows of itself and of others is what it was, or it votes no more.
+    let clean = &written.clean;
+    let is_itself = (&recovered.owner, recovered.disk) == (&clean.owner, clean.disk);
+    assert!(is_itself && recovered.bootstrap == clean.bootstrap, "{what}: it is another node");
+    assert!(abstains || is_earlier || recovered.sequence == clean.sequence, "{what}: a write is gone");
+    assert!(abstains || log.memberships() == truth.memberships(), "{what}: others vote");
+    for peer in (1..=9).map(NodeId::new) {
+        let (memory, known) = (log.peer(peer), truth.peer(peer));
+        assert!(abstains || memory == known, "{what}: {peer} is remembered as {memory:?}, was {known:?}");
+        assert!(
+            abstains || log.formed_disk(peer) == truth.formed_disk(peer),
+            "{what}: another disk of {peer}"
+        );
+    }
     for (slot, value) in written.newest.range(log.chosen_through().next()..) {
-        let kept = log.entry(*slot).is_some_and(|entry| entry.value == *value);
+        // Of what may still be chosen the id counts as much as the value.
+        let was = truth.entry(*slot).map(|entry| entry.id);
+        let kept = log.entry(*slot).is_some_and(|entry| {
+            entry.value == *value
+                && (was.is_none() || *slot <= truth.chosen_through() || Some(entry.id) == was)
+        });
         // fault F9: never "nothing accepted".
         assert!(abstains || kept || log.is_unknown(*slot), "{what}: {slot} says something else");
     }
@@ -156,7 +178,16 @@ fn judge_cut(disk: &SimulatedDisk, written: &Written, is_cut: bool, what: &str) 
         }
         Err(error) => panic!("{what}: {error:?}"),
     }
-    if noticed || log.has_unknown() || abstains { Outcome::Noticed } else { Outcome::Whole }
+    if noticed || log.has_unknown() || abstains {
+        return Outcome::Noticed;
+    }
+    // Nothing is missed, so nothing may be missing.
+    let found = (&recovered.incarnations, recovered.sequence, log);
+    assert!(
+        found == (&clean.incarnations, clean.sequence, &clean.log),
+        "{what}: unnoticed, and not as it was"
+    );
+    Outcome::Whole
 }
 
 /// Where the zeros begin that fill a file up, and everything between groups that is zero.

@@ -16,6 +16,7 @@ mod phase2;
 mod reads;
 mod scenarios;
 mod sessions;
+mod sizes;
 mod snapshots;
 mod support;
 mod witness;

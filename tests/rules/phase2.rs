@@ -255,6 +255,16 @@ fn a_peer_that_answers_nothing_is_sent_no_more_than_the_bound_until_what_is_unde
     assert!(sent(&tick(&mut leader, 200, 6000), 3) > 0, "and so does time");
 }
 
+// protocol 2.3
+#[test]
+fn a_value_larger_than_the_bound_goes_to_a_peer_that_owes_nothing() {
+    let limits = Limits { unacknowledged_bytes_max: 10, ..Limits::default() };
+    let mut leader = leader_with(limits, voters(3), &[1, 2]);
+    let large = "x".repeat(100);
+    let out = leader.take_at(ms(0), propose(&large));
+    assert_eq!(accepts(&out), [1, 2, 3].map(|peer| (peer, 1, batch(&large))));
+}
+
 // protocol 2.3: the leader's own acceptor may have been built anew, without what only its queue had held.
 #[test]
 fn a_slot_that_others_chose_is_sent_again_to_the_leaders_own_acceptor() {
