@@ -89,9 +89,7 @@ impl UnderWay {
     }
 
     fn answered(&mut self, slots: Interval) {
-        // No further than what is under way, whatever the peer says.
-        let mut slot = slots.first.max(self.slots.first_slot().unwrap_or(Slot::MAX));
-        let last = slots.last.min(self.slots.last_slot().unwrap_or(Slot::ZERO));
+        let Interval { first: mut slot, last } = self.slots.part_of(slots);
         while slot <= last {
             self.remove(slot);
             slot = slot.next();
@@ -323,7 +321,11 @@ impl Leading {
             if let Some(under_way) = self.under_way.get_mut(&from) {
                 under_way.answered(*interval);
             }
-            for (slot, open) in self.open.range_mut(interval.first, interval.last) {
+            let Interval { first: mut next, last } = self.open.part_of(*interval);
+            while next <= last {
+                let slot = next;
+                next = next.next();
+                let Some(open) = self.open.get_mut(slot) else { continue };
                 let Err(place) = open.accepted.binary_search(&from) else { continue };
                 open.accepted.insert(place, from);
                 let membership = memberships.governing(slot);

@@ -375,7 +375,7 @@ impl Memberships {
     }
 
     fn governing_entry(&self, slot: Slot) -> Option<(&Slot, &Membership)> {
-        // Nearly always it is the newest, which is found with a third of the search.
+        // Nearly always it is the newest, which is found without a search.
         let newest = self.by_first_slot.last_key_value().filter(|(first, _)| **first <= slot);
         newest.or_else(|| self.by_first_slot.range(..=slot).next_back())
     }
@@ -404,6 +404,11 @@ impl Memberships {
     /// The newest one, in force or not: its addresses are the ones to call.
     pub fn newest(&self) -> Option<&Membership> {
         self.by_first_slot.last_key_value().map(|(_, membership)| membership)
+    }
+
+    /// The first slot that the newest one governs.
+    pub fn newest_from(&self) -> Option<Slot> {
+        self.by_first_slot.last_key_value().map(|(first, _)| *first)
     }
 
     /// The ids that were members once, each with the first slot that a membership without it governs.

@@ -63,7 +63,7 @@ mod slot;
 mod slots;
 
 pub use acceptor::Acceptor;
-pub use batch::{Batch, BatchBuilder, BatchId, MalformedBatch, Tag};
+pub use batch::{Batch, BatchBuilder, BatchId, Commands, MalformedBatch, Tag};
 pub use change::{AdminCall, AdminOutcome, Change, ChangeRefusal, TransferRefusal};
 pub use effect::{
     AcceptorInput, Answer, Briefing, Effect, ElectionInput, Event, LearnerInput, Local, ProposerInput,
