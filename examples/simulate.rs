@@ -1,12 +1,15 @@
 //! Simulates clusters under every fault that Synod knows, seed by seed, with a state machine of this file's own.
 //!
 //! ```text
-//! cargo run --release --example simulate -- [--seeds N] [--seed S] [--nodes N] [--faults a,b] [--tell] [--json]
+//! cargo run --release --example simulate -- [--seeds N] [--seed S] [--nodes N] [--json]
 //! ```
 //!
-//! Without `--nodes` most clusters have 3 nodes, some 5 or 7. `--seed` runs that one alone, `--faults` switches all others
-//! off, `--tell` prints everything that happens. With `--json` the last line is an object, whose `trace_digest` is the same for
-//! the same arguments wherever it is run. Ends with 1 if a promise was broken.
+//! `--seeds` runs all seeds below `N`, `--seed` that one alone; without `--nodes` most clusters have 3 nodes, some 5. With
+//! `--json` the last line is an object, whose `trace_digest` is the same for the same arguments wherever it is run. Ends with 1
+//! if a promise was broken, with 2 if the arguments make no sense.
+//!
+//! `--broken ForgottenPromise` shows what a broken promise looks like. `--faults crash,message_lost` leaves only these, `--tell`
+//! prints everything that happens. To simulate a state machine of your own, copy this file and replace the bank.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -131,7 +131,12 @@ const OPENS: u8 = 4;
 impl BatchBuilder {
     /// An empty batch.
     pub fn new(id: BatchId) -> Self {
-        let mut bytes = BytesMut::with_capacity(256);
+        Self::with_room(id, 0)
+    }
+
+    /// An empty batch that has room for `bytes` of commands, as [`BatchBuilder::cost`] counts them, before it grows.
+    pub fn with_room(id: BatchId, bytes: usize) -> Self {
+        let mut bytes = BytesMut::with_capacity(HEAD_BYTES + bytes);
         bytes.put_u64_le(id.node.get());
         bytes.put_u64_le(id.incarnation);
         bytes.put_u64_le(id.serial);

@@ -11,6 +11,7 @@ use super::identity::{DiskId, Incarnation};
 use super::membership::Memberships;
 use super::record::{AbstainReason, Base, Entry, Record, Sequence, Value};
 use super::slot::{Interval, Slot, intervals};
+use super::slots::Slots;
 use crate::paxos::{NodeId, ProposalId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +30,7 @@ const WATERMARKS_MAX: usize = 256;
 pub struct Log {
     promised: Option<ProposalId>,
     /// Everything above `chosen_through`; below it what the cache still holds.
-    entries: BTreeMap<Slot, Entry>,
+    entries: Slots<Entry>,
     chosen_through: Slot,
     /// The highest heard of each leader, as far as entries above the base may rest on it.
     watermarks: BTreeMap<ProposalId, Slot>,
@@ -134,10 +135,10 @@ impl Log {
     /// phase 1 ever again.
     pub fn lose_all_open(&mut self, records_max: u64, ahead_slots_max: u64) {
         let first = self.chosen_through.next();
-        let held = self.entries.last_key_value().map(|(slot, _)| *slot);
+        let held = self.entries.last_slot();
         let known = held.max(self.unknown.last().copied()).max(self.unknown_open.map(|open| open.last));
         let known = known.max(Some(self.chosen_through.max(self.trimmed_through))).unwrap_or_default();
-        let open: Vec<Slot> = self.entries.range(first..).map(|(slot, _)| *slot).collect();
+        let open: Vec<Slot> = self.entries.range(first, Slot::MAX).map(|(slot, _)| slot).collect();
         for slot in open {
             if !self.chosen_beyond.contains(&slot) {
                 self.forget(slot);
@@ -205,16 +206,15 @@ impl Log {
 
     /// The entry at `slot`, if it is in memory.
     pub fn entry(&self, slot: Slot) -> Option<&Entry> {
-        self.entries.get(&slot)
+        self.entries.get(slot)
     }
 
     /// What was accepted in `covers`, and which slots of it are unknown. All of it must lie above `chosen_through`.
     pub fn accepted(&self, covers: Interval) -> (Vec<(Slot, &Entry)>, Vec<Interval>) {
         let entries: Vec<(Slot, &Entry)> = self
             .entries
-            .range(covers.first..=covers.last)
+            .range(covers.first, covers.last)
             .filter(|(slot, _)| !self.chosen_beyond.contains(slot))
-            .map(|(slot, entry)| (*slot, entry))
             .collect();
         let mut unknown: Vec<Interval> = Vec::new();
         if let Some(open) = self.unknown_open {
@@ -347,10 +347,8 @@ impl Log {
         if base.through <= self.chosen_through {
             return;
         }
-        let above = self.entries.split_off(&base.through.next());
-        let gone = std::mem::replace(&mut self.entries, above);
-        for (slot, entry) in gone {
-            let bytes = entry.value.size();
+        while let Some(slot) = self.entries.first_slot().filter(|slot| *slot <= base.through) {
+            let bytes = self.entries.remove(slot).map_or(0, |entry| entry.value.size());
             if slot <= self.chosen_through { self.cached_bytes -= bytes } else { self.ahead_bytes -= bytes }
         }
         self.chosen_through = base.through;
@@ -365,7 +363,7 @@ impl Log {
             return;
         }
         self.unknown.remove(&slot);
-        if self.entries.get(&slot).is_none_or(|entry| entry.value != *value) {
+        if self.entries.get(slot).is_none_or(|entry| entry.value != *value) {
             self.insert(slot, Entry { id: FETCHED, value: value.clone() });
         }
         self.chosen_beyond.insert(slot);
@@ -380,7 +378,7 @@ impl Log {
     }
 
     fn forget(&mut self, slot: Slot) {
-        if let Some(old) = self.entries.remove(&slot) {
+        if let Some(old) = self.entries.remove(slot) {
             self.ahead_bytes -= old.value.size();
         }
     }
@@ -389,7 +387,7 @@ impl Log {
     fn advance(&mut self) {
         loop {
             let next = self.chosen_through.next();
-            let Some(entry) = self.entries.get(&next) else { break };
+            let Some(entry) = self.entries.get(next) else { break };
             let covered = self.watermarks.get(&entry.id).is_some_and(|through| next <= *through);
             if !self.chosen_beyond.remove(&next) && !covered {
                 break;
@@ -409,14 +407,9 @@ impl Log {
 
     fn evict(&mut self) {
         while self.cached_bytes > self.cache_bytes_max {
-            match self.entries.first_key_value() {
-                Some((slot, _)) if *slot <= self.chosen_through => {
-                    if let Some((_, entry)) = self.entries.pop_first() {
-                        self.cached_bytes -= entry.value.size();
-                    }
-                }
-                _ => break,
-            }
+            let oldest = self.entries.first_slot().filter(|slot| *slot <= self.chosen_through);
+            let Some(entry) = oldest.and_then(|slot| self.entries.remove(slot)) else { break };
+            self.cached_bytes -= entry.value.size();
         }
     }
 }

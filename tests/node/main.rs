@@ -79,6 +79,17 @@ fn simulate<T>(test: impl Future<Output = T>) -> T {
     actix::System::with_tokio_rt(runtime).block_on(test)
 }
 
+/// What this thread logs goes to `subscriber` until the answer is dropped.
+///
+/// While there is one subscriber only, whoever logs first from a line of code decides whether that line is heard at all, and
+/// other tests hear nothing. So there are two.
+fn listen(
+    subscriber: impl tracing::Subscriber + Send + Sync + 'static,
+) -> (tracing::subscriber::DefaultGuard, tracing::Dispatch) {
+    let deaf = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new());
+    (tracing::subscriber::set_default(subscriber), deaf)
+}
+
 async fn pause(duration: Duration) {
     tokio::time::sleep(duration).await;
 }

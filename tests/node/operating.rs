@@ -126,7 +126,7 @@ impl tracing::Subscriber for Warnings {
 #[test]
 fn an_even_number_of_voters_is_allowed_with_a_warning_and_an_odd_one_without() {
     let warnings = Warnings::default();
-    let _here = tracing::subscriber::set_default(warnings.clone());
+    let _here = crate::listen(warnings.clone());
     simulate(async {
         let cluster = Cluster::start(3).await;
         let leader = cluster.leader().await;

@@ -44,7 +44,7 @@ fn neither_logs_nor_debug_output_show_what_clients_said() {
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();
-    let _here = tracing::subscriber::set_default(subscriber);
+    let _here = crate::listen(subscriber);
     let shown = simulate(async {
         let mut cluster = Cluster::tuned(3, |config| config.snapshot_log_bytes = 4000).await;
         let follower = cluster.follower().await;

@@ -30,6 +30,8 @@ pub(crate) struct Trio {
     batches: u64,
     /// Filled, and waiting for the window of slots.
     full: VecDeque<bytes::Bytes>,
+    /// How many commands each batch holds that the leader has not delivered yet, and how many commands it has.
+    undecided: VecDeque<u64>,
     decided: u64,
 }
 
@@ -54,8 +56,9 @@ impl Replicas for Trio {
         let membership = Membership::voters(ids.map(|id| (id, "")))?;
         let machines = ids.map(|id| Machine::new(id, &membership)).into_iter().collect::<Result<_, _>>()?;
         let (wire, full) = (Vec::new(), VecDeque::new());
-        let (now, batch) = (Time::ZERO, new_batch(0));
-        let mut trio = Self { machines, wire, now, batch, batches: 0, full, decided: 0 };
+        let (now, batch) = (Time::ZERO, new_batch(0, 0));
+        let undecided = VecDeque::new();
+        let mut trio = Self { machines, wire, now, batch, batches: 0, full, undecided, decided: 0 };
         for at in 0..trio.machines.len() {
             trio.drive(at, |node, now, out| node.start(now, out));
         }
@@ -116,7 +119,9 @@ impl Replicas for Trio {
 impl Trio {
     fn close_batch(&mut self) {
         self.batches += 1;
-        let batch = std::mem::replace(&mut self.batch, new_batch(self.batches));
+        self.undecided.push_back(self.batch.commands() as u64);
+        let room = self.batch.size();
+        let batch = std::mem::replace(&mut self.batch, new_batch(self.batches, room));
         self.full.push_back(batch.finish());
     }
 
@@ -131,7 +136,9 @@ impl Trio {
     fn drive(&mut self, at: usize, act: impl FnOnce(&mut Node, Time, &mut Vec<(Role, Effect)>)) {
         if let Some(machine) = self.machines.get_mut(at) {
             act(&mut machine.node, self.now, &mut machine.effects);
-            self.decided += machine.carry_out(self.now, &mut self.wire);
+            for _ in 0..machine.carry_out(self.now, &mut self.wire) {
+                self.decided += self.undecided.pop_front().unwrap_or(0);
+            }
         }
     }
 }
@@ -159,7 +166,7 @@ impl Machine {
         Ok(Self { id, node, records: vec![formed], deadlines: Vec::new(), effects: Vec::new() })
     }
 
-    /// Does what the roles want, until they want nothing more. How many commands the leader has as decided because of it.
+    /// Does what the roles want, until they want nothing more. How many batches the leader has as decided because of it.
     fn carry_out(&mut self, now: Time, wire: &mut Vec<Sent>) -> u64 {
         let mut decided = 0;
         let mut written = None;
@@ -173,9 +180,7 @@ impl Machine {
                     }
                     Effect::Send { to, message, .. } if to == self.id => own.push(message),
                     Effect::Send { to, message, .. } => wire.push(Sent { from: self.id, to, message }),
-                    Effect::Deliver { value: Value::Batch(batch), .. } if self.id == LEADER => {
-                        decided += Batch::read(batch).map_or(0, |batch| batch.count() as u64);
-                    }
+                    Effect::Deliver { value: Value::Batch(_), .. } if self.id == LEADER => decided += 1,
                     Effect::Deadline(at) => {
                         self.deadlines.retain(|(known, _)| *known != role);
                         self.deadlines.push((role, at));
@@ -214,6 +219,7 @@ impl Machine {
     }
 }
 
-fn new_batch(serial: u64) -> BatchBuilder {
-    BatchBuilder::new(BatchId { node: LEADER, incarnation: 1, serial })
+/// With room for about as much as the one before.
+fn new_batch(serial: u64, room: usize) -> BatchBuilder {
+    BatchBuilder::with_room(BatchId { node: LEADER, incarnation: 1, serial }, room)
 }

@@ -138,3 +138,25 @@ impl Snapshots {
         self.sealed.iter().map(|(id, _)| id.bytes).sum()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    // scenario S9
+    #[test]
+    fn what_a_memory_shows_of_its_snapshots_is_not_what_they_hold() {
+        let mut snapshots = Snapshots::default();
+        for through in [1, 2] {
+            snapshots.begin(Slot::new(through), None);
+            snapshots.write(0, b"secret").unwrap();
+            if through == 1 {
+                snapshots.seal().unwrap();
+            }
+        }
+        let shown = format!("{snapshots:?}");
+        assert!(shown.contains("s1") && shown.contains("s2"), "{shown}");
+        assert!(!shown.contains("secret") && !shown.contains("115, 101"), "{shown}");
+    }
+}

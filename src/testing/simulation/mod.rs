@@ -4,17 +4,65 @@
 //! not flushed, disks rot, fill up or are lost, members come and go. Then everything heals, and the cluster has to serve.
 //! Throughout, what was chosen is judged from the history of messages, never from what the nodes believe.
 //!
-//! ```
-//! use synod::testing::simulation::Simulation;
+//! A state machine of your own is a [`Simulated`], with the clients that use it and what they must never see:
 //!
-//! let report = Simulation::new(7).run()?;
-//! assert!(report.slots > 10);
-//! # Ok::<(), Box<synod::testing::simulation::Failure>>(())
+//! ```
+//! use std::collections::BTreeSet;
+//! use synod::multi::Jitter;
+//! use synod::testing::Operation;
+//! use synod::testing::simulation::{Failure, Simulated, Simulation};
+//!
+//! /// Hands numbers out.
+//! #[derive(Default)]
+//! struct Numbers(u64);
+//!
+//! impl Simulated for Numbers {
+//!     type Command = u8;
+//!     type Reply = u64;
+//!
+//!     fn apply(&mut self, count: &u8) -> u64 {
+//!         self.0 += u64::from(*count);
+//!         self.0
+//!     }
+//!     fn snapshot(&self) -> Vec<u8> {
+//!         self.0.to_le_bytes().to_vec()
+//!     }
+//!     fn restore(self, snapshot: &[u8]) -> Option<Self> {
+//!         Some(Self(u64::from_le_bytes(snapshot.try_into().ok()?)))
+//!     }
+//!     fn next_command(random: &mut Jitter) -> u8 {
+//!         1 + (random.draw() % 9) as u8
+//!     }
+//!     fn check(history: &[Operation<u8, u64>]) -> Result<(), String> {
+//!         let mut given = BTreeSet::new();
+//!         let mut numbers = history.iter().filter_map(|operation| operation.output);
+//!         numbers.find(|number| !given.insert(*number)).map_or(Ok(()), |number| Err(format!("{number} was given twice")))
+//!     }
+//! }
+//!
+//! let report = Simulation::new(7).state_machine(Numbers::default).run()?;
+//! assert!(report.slots > 10 && report.operations > 10);
+//! # Ok::<(), Box<Failure>>(())
 //! ```
 //!
-//! A state machine of your own is a [`Simulated`]; [`run_seeds`] runs many seeds. What is simulated is
-//! [`multi::node::Node`](crate::multi::node::Node), the code that runs in production, over a simulated network, disk and clock;
-//! the shell with its actors, the journal and the transports are not part of it.
+//! [`run_seeds`] runs many seeds, [`Arguments`] reads from a command line which; `examples/simulate.rs` does both and is there to
+//! be copied. A seed that breaks a promise is run up to 800 times more to find fewer faults, clients and calls that break it too;
+//! its [`Failure`] prints one command that replays it, and the history of the smallest run that was found. That run need not be
+//! the smallest there is: whatever is taken away changes all that comes after it.
+//!
+//! # What it knows, and what it does not
+//!
+//! Simulated is [`multi::node::Node`](crate::multi::node::Node), the code that runs in production, over a simulated network, disk
+//! and clock: batches through both phases, reads by a round of confirmation, elections by heartbeat, sessions, snapshots with
+//! their transfer, changes of the membership, transfers of the lead, replaced machines. It does not know
+//!
+//! - witnesses, observers, flexible quorums, leases and priorities; commands and reads that a node forwards to its leader;
+//! - the shell with its actors and queues, the journal with its files, the transports: these have tests of their own;
+//! - clocks that run at different rates (they only stand still), forced memberships, and peers that lie;
+//! - more faults than a majority survives: never are two disks damaged at once, and none in a cluster of fewer than three nodes.
+//!
+//! A run ends at the first promise that is broken. A panic of the code under test, or of your state machine, is one: it is
+//! caught, and every run that shortens it prints it again.
 //!
 //! | file | what |
 //! |---|---|
@@ -22,6 +70,7 @@
 //! | `world.rs`, `world/` | the nodes, the network, disks, operators and clients, on one schedule of events (`event.rs`) |
 //! | `machine.rs`, `disk.rs`, `snapshots.rs`, `state.rs` | one machine and what it keeps |
 //! | `checks/` | the checkers, one promise each |
+//! | `seeds.rs`, `arguments.rs` | many seeds, and command lines |
 //! | `violation.rs`, `shorten.rs`, `story.rs`, `report.rs` | what is said of a run |
 //! | `breakage.rs` | what is broken on purpose, to prove the checkers |
 
@@ -229,5 +278,6 @@ fn run_once<S: Simulated>(options: &Options, new: fn() -> S) -> Result<Report, B
         drawn: world.map_or(Drawn::default(), World::drawn),
         operations: world.map_or(0, World::operations),
         clients: world.map_or(0, World::clients),
+        kinds: world.map(World::kinds).unwrap_or_default(),
     })
 }

@@ -40,7 +40,7 @@ pub struct Failure {
     pub safety: Option<Duration>,
     /// When it was broken in the shortened run, on the virtual clock.
     pub at: Duration,
-    /// How many runs were made to shorten it.
+    /// How many runs were made to shorten it: at most 800.
     pub runs: u64,
     /// A digest of all that happened in the run that was found, before it was shortened: a replay has the same.
     pub trace: u64,
@@ -55,11 +55,11 @@ impl fmt::Display for Failure {
         let Self { seed, violation, faults, faults_left, runs, replay, .. } = self;
         writeln!(f, "seed {seed}: {violation}")?;
         writeln!(f, "  replay: {replay}")?;
-        write!(f, "  shortened in {runs} runs to {faults_left} faults")?;
-        if *faults_left > 0 {
-            write!(f, " ({faults})")?;
+        write!(f, "  shortened in {runs} runs; broken after {} ms", self.at.as_millis())?;
+        match faults_left {
+            0 => writeln!(f, " without any fault:")?,
+            count => writeln!(f, "; faults left: {count} ({faults}):")?,
         }
-        writeln!(f, ", broken after {} ms:", self.at.as_millis())?;
         self.history.iter().try_for_each(|line| writeln!(f, "{line}"))
     }
 }

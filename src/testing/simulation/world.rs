@@ -94,6 +94,7 @@ impl<S: Simulated> World<S> {
         let membership = membership.with_alpha(alpha).ok()?.with_sessions_max(sessions_max);
         let mut state = State::new(new(), sessions_max);
         state.repeats = options.breakage == Some(Breakage::RepeatedCommand);
+        let random = options.less.salted(random);
         let clients = (0..weather.clients).map(|_| Client::new()).collect();
         let mut world = Self {
             new,
@@ -224,9 +225,9 @@ impl<S: Simulated> World<S> {
         self.story.all()
     }
 
-    /// How often `fault` occurred.
-    pub(super) fn counted(&self, fault: Fault) -> u64 {
-        self.counts.get(fault.name()).copied().unwrap_or_default()
+    /// The kinds of faults that occurred.
+    pub(super) fn kinds(&self) -> Vec<Fault> {
+        Fault::ALL.iter().copied().filter(|fault| self.counts.contains_key(fault.name())).collect()
     }
 
     /// How many faults were drawn.
