@@ -2,6 +2,7 @@
 
 use crate::cluster::{Error, Plan, closed_loop};
 use crate::flush::median_of_flushes;
+use crate::process::plain;
 use crate::report::{Goal, Report};
 use std::process::Command;
 use std::time::Instant;
@@ -89,12 +90,7 @@ fn memory(report: &Report, count: u64) -> Result<(), Error> {
 
 /// Three processes over TCP with files, `kv bench` against them over HTTP.
 fn through_kv(report: &Report, runs: usize, seconds: u64) -> Result<(), Error> {
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    let built = Command::new(cargo).args(["build", "--release", "--quiet", "--package", "kv"]).status()?;
-    if !built.success() {
-        return Err("kv cannot be built".into());
-    }
-    let kv = std::env::current_exe()?.with_file_name("kv");
+    let kv = crate::kv::program().map_err(plain)?;
     for clients in [1, 64] {
         let mut puts = Vec::new();
         for _ in 0..runs {

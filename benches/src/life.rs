@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use synod::{Handle, ProposeError};
+use synod::{Config, Handle, ProposeError};
 
 const SUITE: &str = "life";
 const MIB: usize = 1024 * 1024;
@@ -17,7 +17,7 @@ const MIB: usize = 1024 * 1024;
 pub(crate) fn run(report: &Report, quick: bool) -> Result<(), Error> {
     let runs = if quick { 3 } else { 5 };
     reads(report, runs, if quick { 20_000 } else { 100_000 })?;
-    restart(report, runs, if quick { 200_000 } else { 1_000_000 })?;
+    restart(report, SUITE, runs, if quick { 200_000 } else { 1_000_000 })?;
     let state = if quick { 64 * MIB } else { 256 * MIB };
     during_snapshot(report, runs, state)?;
     catching_up(report, if quick { 1 } else { 3 }, state)?;
@@ -63,7 +63,7 @@ async fn read_loop(handle: &Handle<Counter>, clients: u64, count: u64) -> Result
 }
 
 /// From `start` to the first linearizable read, which sees every entry, with a snapshot and `count` entries behind it.
-fn restart(report: &Report, runs: usize, count: u64) -> Result<(), Error> {
+pub(crate) fn restart(report: &Report, suite: &'static str, runs: usize, count: u64) -> Result<(), Error> {
     let dir = tempfile::tempdir()?;
     // No snapshot of its own takes the entries away.
     let plan = Plan { size: 1, tune: |config| config.snapshot_log_bytes = 1 << 40, ..Plan::default() };
@@ -94,7 +94,7 @@ fn restart(report: &Report, runs: usize, count: u64) -> Result<(), Error> {
         })?;
     }
     let work = format!("restart with a snapshot and {count} entries, to a read");
-    report.cost(SUITE, &work, &milliseconds, "ms", Goal::AtMost(1500.0));
+    report.cost(suite, &work, &milliseconds, "ms", Goal::AtMost(1500.0));
     Ok(())
 }
 
@@ -117,17 +117,31 @@ fn during_snapshot(report: &Report, runs: usize, state: usize) -> Result<(), Err
         cluster.stop().await
     })?;
     let size = state / MIB;
-    beside.report(report, &format!("a snapshot of {size} MiB is taken"), "taking the snapshot");
+    beside.report(report, SUITE, &format!("a snapshot of {size} MiB is taken"), "taking the snapshot");
     Ok(())
 }
 
 /// The same while a new node fetches the state.
 fn catching_up(report: &Report, runs: usize, state: usize) -> Result<(), Error> {
+    let beside = catch_up(runs, state, |_| {}, |_, _| Ok(()))?;
+    let size = state / MIB;
+    beside.report(report, SUITE, &format!("a new node fetches {size} MiB"), "catching up with all of it");
+    Ok(())
+}
+
+/// What commits of four clients feel of a node that knows nothing and fetches a state of so many bytes. After each run
+/// `also` hears the directory of the cluster and how many bytes a second came.
+pub(crate) fn catch_up(
+    runs: usize,
+    state: usize,
+    tune: fn(&mut Config),
+    mut also: impl FnMut(&Path, f64) -> Result<(), Error>,
+) -> Result<Beside, Error> {
     let mut beside = Beside::default();
     for _ in 0..runs {
         let dir = tempfile::tempdir()?;
-        runtime()?.block_on(async {
-            let mut cluster = Plan { ballast: state, ..Plan::default() }.over_tcp(dir.path()).await?;
+        let rate = runtime()?.block_on(async {
+            let mut cluster = Plan { ballast: state, tune, ..Plan::default() }.over_tcp(dir.path()).await?;
             let leader = cluster.leader().await?.with_deadline(Duration::from_secs(120));
             closed_loop(&leader, 64, 10_000).await?;
             for handle in cluster.handles() {
@@ -143,19 +157,20 @@ fn catching_up(report: &Report, runs: usize, state: usize) -> Result<(), Error> 
             arrived?;
             let took = begin.elapsed();
             let (without, ()) = latency_during(&leader, tokio::time::sleep(took)).await?;
-            beside.add(without, with, state as f64 / took.as_secs_f64());
+            let rate = state as f64 / took.as_secs_f64();
+            beside.add(without, with, rate);
             cluster.check_equal().await?;
-            cluster.stop().await
+            cluster.stop().await?;
+            Ok::<_, Error>(rate)
         })?;
+        also(dir.path(), rate)?;
     }
-    let size = state / MIB;
-    beside.report(report, &format!("a new node fetches {size} MiB"), "catching up with all of it");
-    Ok(())
+    Ok(beside)
 }
 
 /// What commits feel of something that goes on beside them, against the calm after it.
 #[derive(Default)]
-struct Beside {
+pub(crate) struct Beside {
     /// The 99th percentiles, in microseconds.
     calm: Vec<f64>,
     busy: Vec<f64>,
@@ -172,11 +187,16 @@ impl Beside {
         self.rates.push(bytes_per_second / MIB as f64);
     }
 
-    fn report(&self, report: &Report, while_what: &str, rate_of: &str) {
-        report.cost(SUITE, "p99 of a commit, four clients, TCP, files", &self.calm, "us", Goal::None);
-        report.cost(SUITE, &format!("the same while {while_what}"), &self.busy, "us", Goal::None);
-        report.cost(SUITE, "the ratio of these two", &self.ratios, "times", Goal::AtMost(2.0));
-        report.rate(SUITE, rate_of, &self.rates, "MiB/s", Goal::None);
+    /// By how much the 99th percentile grew.
+    pub(crate) fn ratios(&self) -> impl Iterator<Item = f64> {
+        self.ratios.iter().copied()
+    }
+
+    pub(crate) fn report(&self, report: &Report, suite: &'static str, while_what: &str, rate_of: &str) {
+        report.cost(suite, "p99 of a commit, four clients, TCP, files", &self.calm, "us", Goal::None);
+        report.cost(suite, &format!("the same while {while_what}"), &self.busy, "us", Goal::None);
+        report.cost(suite, "the ratio of these two", &self.ratios, "times", Goal::AtMost(2.0));
+        report.rate(suite, rate_of, &self.rates, "MiB/s", Goal::None);
     }
 }
 

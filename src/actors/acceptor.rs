@@ -13,6 +13,7 @@ use crate::transport::Held;
 use actix::{Actor, AsyncContext, Context};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
@@ -34,6 +35,8 @@ pub(super) struct AcceptorActor<S: StateMachine> {
     desk: Desk<S>,
     writes: Writes,
     reading: Option<Reading>,
+    /// From which slot on the membership governs that the board shows: no two that are learned begin at the same slot.
+    shown: Cell<Option<Slot>>,
     /// The storage has failed: this role does nothing more.
     failed: bool,
     queue: Receiver<AcceptorMail>,
@@ -54,6 +57,7 @@ impl<S: StateMachine> AcceptorActor<S> {
             desk,
             writes: Writes::after(durable),
             reading: None,
+            shown: Cell::new(None),
             failed: false,
             queue,
             last_words,
@@ -169,6 +173,10 @@ impl<S: StateMachine> AcceptorActor<S> {
         board.abstains.set(log.abstains());
         board.log_begins_at.set(log.base().map(|base| base.through));
         board.snapshot.set(log.base().and_then(|base| base.snapshot));
+        let newest_from = log.memberships().and_then(Memberships::newest_from);
+        if self.shown.replace(newest_from) == newest_from {
+            return;
+        }
         let newest = log.memberships().and_then(Memberships::newest);
         if board.membership.borrow().as_ref() != newest {
             *board.membership.borrow_mut() = newest.cloned();

@@ -313,7 +313,7 @@ impl<S: StateMachine> Calls<S> {
 
     fn serve_at(&self, at: Slot, leader: Option<NodeId>, call: ReadCall<S>) {
         // The learner's queue is closed only when the node is over.
-        let _ = self.wires.learner.unbounded_send(LearnerMail::Read { at, leader, call });
+        let _ = self.wires.learner.send(LearnerMail::Read { at, leader, call });
     }
 
     // ---------------------------------------------------------------- time

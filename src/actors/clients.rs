@@ -32,7 +32,8 @@ pub(super) struct Clients<S: StateMachine> {
 }
 
 struct Command<S: StateMachine> {
-    bytes: Bytes,
+    /// A vector: a client's command is encoded into one, and `Bytes` would allocate once more to share it.
+    bytes: Vec<u8>,
     request: Request,
     origin: Option<Origin>,
     waiter: Waiter<S>,
@@ -71,7 +72,7 @@ impl<S: StateMachine> Clients<S> {
         &mut self,
         now: Time,
         request: Request,
-        bytes: Bytes,
+        bytes: Vec<u8>,
         patience: Duration,
         mut waiter: Waiter<S>,
     ) {
@@ -108,7 +109,7 @@ impl<S: StateMachine> Clients<S> {
         let expires = now + config.propose_deadline;
         self.look_at(expires + EXPIRY);
         let waiter = Waiter::peer(from, origin.serial, place, expires);
-        self.commands.push_back(Command { bytes, request, origin: Some(origin), waiter });
+        self.commands.push_back(Command { bytes: bytes.into(), request, origin: Some(origin), waiter });
         self.of_peers += 1;
     }
 
@@ -121,8 +122,11 @@ impl<S: StateMachine> Clients<S> {
         let serial = board.batch.get() + 1;
         board.batch.set(serial);
         let id = BatchId { node: self.wires.me(), incarnation: self.wires.incarnation(), serial };
-        let mut batch = BatchBuilder::new(id);
-        let mut waiters = Vec::with_capacity(self.commands.len().min(commands_max));
+        // If they are about as long as the first, the batch does not grow.
+        let count = self.commands.len().min(commands_max);
+        let first = self.commands.front().map_or(0, |next| BatchBuilder::cost(next.bytes.len(), &next.tag()));
+        let mut batch = BatchBuilder::with_room(id, first.saturating_mul(count).min(bytes_max));
+        let mut waiters = Vec::with_capacity(count);
         while batch.commands() < commands_max
             && let Some(next) = self.commands.front()
             && batch.size() + BatchBuilder::cost(next.bytes.len(), &next.tag()) <= bytes_max
@@ -134,7 +138,7 @@ impl<S: StateMachine> Clients<S> {
             waiters.push(command.waiter);
         }
         // The learner's queue is closed only when the node is over.
-        let _ = self.wires.learner.unbounded_send(LearnerMail::Batch { serial, waiters });
+        let _ = self.wires.learner.send(LearnerMail::Batch { serial, waiters });
         Some(batch.finish())
     }
 
@@ -181,7 +185,7 @@ impl<S: StateMachine> Clients<S> {
             serial,
             answered_through: first - 1,
         };
-        let message = Message::Forward { origin, request, command: bytes };
+        let message = Message::Forward { origin, request, command: bytes.into() };
         out.push(Effect::Send { to, message, after: None });
     }
 

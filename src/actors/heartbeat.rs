@@ -141,7 +141,7 @@ impl<S: StateMachine> HeartbeatActor<S> {
         let leader = self.election.leader();
         if wires.board.leader.replace(leader) != leader {
             // The proposer's queue is closed only when the node is over.
-            let _ = wires.proposer.unbounded_send(ProposerMail::LeaderChanged);
+            let _ = wires.proposer.send(ProposerMail::LeaderChanged);
         }
     }
 
@@ -190,9 +190,9 @@ impl<S: StateMachine> HeartbeatActor<S> {
         // Without a state a leader could answer nobody.
         let healthy = answers && !restoring;
         // The queues are closed only when the node is over.
-        let _ = wires.proposer.unbounded_send(ProposerMail::Ping);
-        let _ = wires.acceptor.unbounded_send(AcceptorMail::Ping);
-        let _ = wires.learner.unbounded_send(LearnerMail::Ping);
+        let _ = wires.proposer.send(ProposerMail::Ping);
+        let _ = wires.acceptor.send(AcceptorMail::Ping);
+        let _ = wires.learner.send(LearnerMail::Ping);
         self.pings.push_back(now);
         if self.pings.len() > PINGS_MAX {
             self.pings.pop_front();
@@ -278,9 +278,9 @@ impl<S: StateMachine> HeartbeatActor<S> {
         self.transport.abort();
         self.rebuilding = None;
         // Wakes the roles, which see that the node is over.
-        wires.proposer.close_channel();
-        wires.acceptor.close_channel();
-        wires.learner.close_channel();
+        wires.proposer.close();
+        wires.acceptor.close();
+        wires.learner.close();
         let closing = async move {
             quiet(&wires).await?;
             // A storage that has failed is not touched again.
@@ -373,9 +373,9 @@ impl<S: StateMachine> Part for HeartbeatActor<S> {
     fn panicked(&mut self, message: String) {
         let wires = &self.desk.wires;
         wires.board.over.set(true);
-        wires.proposer.close_channel();
-        wires.acceptor.close_channel();
-        wires.learner.close_channel();
+        wires.proposer.close();
+        wires.acceptor.close();
+        wires.learner.close();
         wires.shared.ended(StopCause::RolePanicked { role: name(Role::Election), message });
     }
 }

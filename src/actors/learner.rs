@@ -113,9 +113,9 @@ impl<S: StateMachine> LearnerActor<S> {
         let mine = id.node == self.desk.wires.me() && id.incarnation == self.desk.wires.incarnation();
         let mut waiters =
             if mine { self.batches.remove(&id.serial) } else { None }.unwrap_or_default().into_iter();
-        for (index, command) in (0..).zip(batch) {
+        for (index, command) in (0..).zip(batch.commands()) {
             let Ok((tag, command)) = command else { break };
-            let taken = self.state.take(Position { slot, index }, tag, &command);
+            let taken = self.state.take(Position { slot, index }, tag, command);
             if let Some(mut waiter) = waiters.next() {
                 waiter.settle(taken, &mut self.desk.effects);
             }

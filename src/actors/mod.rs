@@ -42,6 +42,7 @@ mod learner_snapshots;
 mod pace;
 mod proposer;
 mod pump;
+mod queue;
 mod restoring;
 mod roster;
 mod scrub;
@@ -71,6 +72,7 @@ use futures::channel::mpsc;
 use futures::future::BoxFuture;
 use heartbeat::{End, HeartbeatActor};
 use pump::Desk;
+use queue::Sender;
 use roster::{Roster, election};
 use services::serve;
 use std::collections::{BTreeMap, VecDeque};
@@ -99,11 +101,11 @@ pub(crate) struct Setup<S: StateMachine> {
 
 /// The lines into a node that runs.
 pub(crate) struct Lines<S: StateMachine> {
-    pub(crate) proposer: mpsc::UnboundedSender<ProposerMail<S>>,
+    pub(crate) proposer: Sender<ProposerMail<S>>,
     #[cfg_attr(not(any(test, feature = "testing")), allow(dead_code))]
-    pub(crate) acceptor: mpsc::UnboundedSender<AcceptorMail>,
-    pub(crate) learner: mpsc::UnboundedSender<LearnerMail<S>>,
-    pub(crate) heartbeat: mpsc::UnboundedSender<HeartbeatMail>,
+    pub(crate) acceptor: Sender<AcceptorMail>,
+    pub(crate) learner: Sender<LearnerMail<S>>,
+    pub(crate) heartbeat: Sender<HeartbeatMail>,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -239,10 +241,10 @@ async fn fails_at_once(running: &mut Running) -> Option<TransportError> {
     }
 }
 
-async fn carry(running: Running, supervisor: mpsc::UnboundedSender<HeartbeatMail>) {
+async fn carry(running: Running, supervisor: Sender<HeartbeatMail>) {
     let error = running.await.err().unwrap_or_else(ended);
     // A supervisor that has gone has stopped the node.
-    let _ = supervisor.unbounded_send(HeartbeatMail::Stop(StopCause::Transport(Arc::new(error))));
+    let _ = supervisor.send(HeartbeatMail::Stop(StopCause::Transport(Arc::new(error))));
 }
 
 fn ended() -> TransportError {

@@ -8,6 +8,9 @@ use std::time::Duration;
 /// So many parts a second at least: a slow pace makes for smaller parts, not for longer pauses.
 const PARTS_PER_SECOND: u64 = 20;
 
+/// What a timer that wakes late has cost may be made up for: a fast pace has pauses shorter than timers can keep.
+const MADE_UP_MAX: Duration = Duration::from_millis(5);
+
 /// So many bytes a second, on average since something was last to be done.
 pub(super) struct Pace {
     timer: Arc<dyn Timer>,
@@ -29,13 +32,14 @@ impl Pace {
 
     /// Waits until what was spent before is paid for, then spends `bytes`.
     pub(super) async fn spend(&self, bytes: u64) {
-        let now = self.timer.now();
         let paid_at = self.paid_at.get();
-        if paid_at > now {
+        if paid_at > self.timer.now() {
             self.timer.sleep_until(paid_at).await;
         }
+        let now = self.timer.now();
         let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.bytes_per_second);
         let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        self.paid_at.set(paid_at.max(now) + cost);
+        let made_up_from = Time::from_nanos(now.since(Time::ZERO + MADE_UP_MAX).as_nanos() as u64);
+        self.paid_at.set(paid_at.max(made_up_from) + cost);
     }
 }

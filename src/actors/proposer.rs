@@ -114,7 +114,7 @@ fn batch_over<S: StateMachine>(wires: &Wires<S>, batch: Bytes, fate: Fate) {
     let id = batch.id();
     if id.node == wires.me() && id.incarnation == wires.incarnation() {
         // The learner's queue is closed only when the node is over.
-        let _ = wires.learner.unbounded_send(LearnerMail::BatchOver { serial: id.serial, fate });
+        let _ = wires.learner.send(LearnerMail::BatchOver { serial: id.serial, fate });
     }
 }
 

@@ -5,14 +5,13 @@
 
 use super::alarm::Alarm;
 use super::carry_out::{Writes, carry_out};
+use super::queue::Sender;
 use super::wires::{HeartbeatMail, Receiver, Wires};
 use crate::multi::{Effect, Role};
 use crate::node::StateMachine;
 use crate::timer::Time;
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, Context};
-use futures::Stream;
-use futures::channel::mpsc;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -62,7 +61,7 @@ impl<A: Part> Pump<A> {
         let mut drained = false;
         for _ in 0..A::TURN {
             // One at a time, and not borrowed during the step: what a panic leaves is still in the queue.
-            let next = Pin::new(&mut *self.queue.borrow_mut()).poll_next(task);
+            let next = self.queue.borrow_mut().poll_next(task);
             match next {
                 Poll::Ready(Some(mail)) => actor.receive(mail),
                 Poll::Ready(None) => return Flow::Stop,
@@ -112,7 +111,7 @@ pub(super) fn panic_as_asked() {
 /// Tells the supervisor that a role is gone, when it is.
 pub(super) struct LastWords {
     role: Role,
-    supervisor: mpsc::UnboundedSender<HeartbeatMail>,
+    supervisor: Sender<HeartbeatMail>,
     pub(super) panicked: Option<String>,
 }
 
@@ -126,7 +125,7 @@ impl Drop for LastWords {
     fn drop(&mut self) {
         let mail = HeartbeatMail::Died { role: self.role, panicked: self.panicked.take() };
         // When the supervisor is gone, nobody needs to hear it.
-        let _ = self.supervisor.unbounded_send(mail);
+        let _ = self.supervisor.send(mail);
     }
 }
 

@@ -74,7 +74,7 @@ fn tell<S: StateMachine>(wires: &Wires<S>, found: Scrubbed) {
     for snapshot in found.snapshots {
         if wires.board.snapshot.get() == Some(snapshot) {
             // The learner's queue is closed only when the node is over.
-            let _ = wires.learner.unbounded_send(LearnerMail::SnapshotDamaged(snapshot));
+            let _ = wires.learner.send(LearnerMail::SnapshotDamaged(snapshot));
         } else {
             tracing::warn!(node = %wires.me(), slot = %snapshot.through, "holds a damaged snapshot that is not needed any more");
         }

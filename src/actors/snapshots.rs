@@ -43,8 +43,9 @@ pub(super) struct Snapshots<S: StateMachine> {
     factory: Arc<Factory<S>>,
     work: Lane<S>,
     reads: Lane<S>,
-    /// How fast snapshots are written, and how fast they are sent.
-    writing: Rc<Pace>,
+    /// How fast those of the own state are written, those of peers written, and any sent.
+    drawing: Rc<Pace>,
+    fetching: Rc<Pace>,
     sending: Rc<Pace>,
     /// A snapshot of the own state is being drawn.
     taking: bool,
@@ -79,11 +80,12 @@ impl<S> Lane<S> {
 
 impl<S: StateMachine> Snapshots<S> {
     pub(super) fn new(wires: Rc<Wires<S>>, factory: Arc<Factory<S>>) -> Self {
-        let rate = wires.config.snapshot_bytes_per_second;
-        let pace = || Rc::new(Pace::new(Arc::clone(&wires.timer), rate));
-        let (writing, sending) = (pace(), pace());
-        let (work, reads) = (Lane::new(), Lane::new());
-        Self { wires, factory, work, reads, writing, sending, taking: false, over: VecDeque::new() }
+        let pace = |rate| Rc::new(Pace::new(Arc::clone(&wires.timer), rate));
+        let drawing = pace(wires.config.snapshot_bytes_per_second);
+        let rate = wires.config.transfer_bytes_per_second;
+        let (fetching, sending) = (pace(rate), pace(rate));
+        let (work, reads, over) = (Lane::new(), Lane::new(), VecDeque::new());
+        Self { wires, factory, work, reads, drawing, fetching, sending, taking: false, over }
     }
 
     /// Whether one of the own state is being drawn.
@@ -107,8 +109,8 @@ impl<S: StateMachine> Snapshots<S> {
             return;
         }
         self.taking = true;
-        let (storage, pace) = (Arc::clone(&self.wires.storage), Rc::clone(&self.writing));
-        let part_bytes = self.part_bytes();
+        let (storage, pace) = (Arc::clone(&self.wires.storage), Rc::clone(&self.drawing));
+        let part_bytes = pace.part(self.wires.config.snapshot_chunk_bytes);
         self.work.push(async move { Done::Taken(take(storage, &pace, part_bytes, through, snapshot).await) });
     }
 
@@ -133,7 +135,7 @@ impl<S: StateMachine> Snapshots<S> {
     }
 
     pub(super) fn write(&mut self, at: u64, bytes: Bytes) {
-        let (storage, pace) = (Arc::clone(&self.wires.storage), Rc::clone(&self.writing));
+        let (storage, pace) = (Arc::clone(&self.wires.storage), Rc::clone(&self.fetching));
         self.work.push(async move {
             let held = at + bytes.len() as u64;
             pace.spend(bytes.len() as u64).await;
@@ -174,10 +176,6 @@ impl<S: StateMachine> Snapshots<S> {
             pace.spend(bytes.len() as u64).await;
             Done::Read { to, snapshot, at, bytes }
         });
-    }
-
-    fn part_bytes(&self) -> usize {
-        self.writing.part(self.wires.config.snapshot_chunk_bytes)
     }
 }
 

@@ -4,6 +4,7 @@
 
 use super::carry_out::Writing;
 use super::keeping::SnapshotReply;
+use super::queue::{Mails, Sender, queue};
 use super::waiter::{AdminError, ReadCall, Waiter};
 use crate::multi::{
     AbstainReason, AcceptorInput, AdminCall, AdminOutcome, ElectionInput, Event, Identity, LearnerInput,
@@ -16,8 +17,7 @@ use crate::paxos::{NodeId, ProposalId};
 use crate::storage::Storage;
 use crate::timer::{Time, Timer};
 use crate::transport::{Held, Transport};
-use bytes::Bytes;
-use futures::channel::{mpsc, oneshot};
+use futures::channel::oneshot;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -31,7 +31,7 @@ pub(crate) enum ProposerMail<S: StateMachine> {
     /// A client's command, or its wish for a session.
     Call {
         request: Request,
-        command: Bytes,
+        command: Vec<u8>,
         patience: Duration,
         waiter: Waiter<S>,
     },
@@ -131,16 +131,16 @@ pub(crate) enum HeartbeatMail {
 
 /// Both ends of a queue.
 pub(super) struct Queue<T> {
-    pub(super) sender: mpsc::UnboundedSender<T>,
+    pub(super) sender: Sender<T>,
     pub(super) receiver: Receiver<T>,
 }
 
 /// The reading end: one role at a time, and the next one after it.
-pub(super) type Receiver<T> = Rc<RefCell<mpsc::UnboundedReceiver<T>>>;
+pub(super) type Receiver<T> = Rc<RefCell<Mails<T>>>;
 
 impl<T> Queue<T> {
     pub(super) fn new() -> Self {
-        let (sender, receiver) = mpsc::unbounded();
+        let (sender, receiver) = queue();
         Self { sender, receiver: Rc::new(RefCell::new(receiver)) }
     }
 }
@@ -153,10 +153,10 @@ pub(super) struct Wires<S: StateMachine> {
     pub(super) timer: Arc<dyn Timer>,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) storage: Arc<dyn Storage>,
-    pub(super) proposer: mpsc::UnboundedSender<ProposerMail<S>>,
-    pub(super) acceptor: mpsc::UnboundedSender<AcceptorMail>,
-    pub(super) learner: mpsc::UnboundedSender<LearnerMail<S>>,
-    pub(super) heartbeat: mpsc::UnboundedSender<HeartbeatMail>,
+    pub(super) proposer: Sender<ProposerMail<S>>,
+    pub(super) acceptor: Sender<AcceptorMail>,
+    pub(super) learner: Sender<LearnerMail<S>>,
+    pub(super) heartbeat: Sender<HeartbeatMail>,
     pub(super) shared: Arc<Shared>,
     pub(super) board: Board,
     /// The append under way. It outlives the acceptor: nobody may recover before it has ended (11.6).
@@ -240,19 +240,17 @@ impl<S: StateMachine> Wires<S> {
     /// Puts an input into the queue of its role. A queue is closed only when the node is over.
     pub(super) fn pass(&self, input: Local, held: Option<Held>) {
         let _ = match input {
-            Local::Proposer(input) => self.proposer.unbounded_send(ProposerMail::Input(input, held)).is_ok(),
-            Local::Acceptor(input) => self.acceptor.unbounded_send(AcceptorMail::Input(input, held)).is_ok(),
-            Local::Learner(input) => self.learner.unbounded_send(LearnerMail::Input(input, held)).is_ok(),
-            Local::Election(input) => {
-                self.heartbeat.unbounded_send(HeartbeatMail::Input(input, held)).is_ok()
-            }
+            Local::Proposer(input) => self.proposer.send(ProposerMail::Input(input, held)).is_ok(),
+            Local::Acceptor(input) => self.acceptor.send(AcceptorMail::Input(input, held)).is_ok(),
+            Local::Learner(input) => self.learner.send(LearnerMail::Input(input, held)).is_ok(),
+            Local::Election(input) => self.heartbeat.send(HeartbeatMail::Input(input, held)).is_ok(),
         };
     }
 
     /// Tells the supervisor.
     pub(super) fn tell(&self, mail: HeartbeatMail) {
         // It is gone only when the node is.
-        let _ = self.heartbeat.unbounded_send(mail);
+        let _ = self.heartbeat.send(mail);
     }
 
     /// Notes whether the append under way takes longer than the disk may, and says whether the disk is well: that is, whether

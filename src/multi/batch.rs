@@ -86,14 +86,16 @@ impl Tag {
         }
     }
 
-    fn read(kind: u8, rest: &mut Bytes) -> Result<Self, MalformedBatch> {
+    fn read(kind: u8, rest: &mut impl Buf) -> Result<Self, MalformedBatch> {
         const OPENS_FOR_ANOTHER: u8 = OPENS | ORIGIN;
         match kind {
             0 => Ok(Self::Plain),
             OPENS => Ok(Self::OpenSession(None)),
-            ORIGIN if rest.len() >= ORIGIN_BYTES => Ok(Self::Forwarded(read_origin(rest))),
-            OPENS_FOR_ANOTHER if rest.len() >= ORIGIN_BYTES => Ok(Self::OpenSession(Some(read_origin(rest)))),
-            STAMP if rest.len() >= STAMP_BYTES => {
+            ORIGIN if rest.remaining() >= ORIGIN_BYTES => Ok(Self::Forwarded(read_origin(rest))),
+            OPENS_FOR_ANOTHER if rest.remaining() >= ORIGIN_BYTES => {
+                Ok(Self::OpenSession(Some(read_origin(rest))))
+            }
+            STAMP if rest.remaining() >= STAMP_BYTES => {
                 let session = SessionId { slot: Slot::new(rest.get_u64_le()), index: rest.get_u32_le() };
                 let (serial, answered_through) = (rest.get_u64_le(), rest.get_u64_le());
                 Ok(Self::InSession(SessionStamp { session, serial, answered_through }))
@@ -103,7 +105,7 @@ impl Tag {
     }
 }
 
-fn read_origin(rest: &mut Bytes) -> Origin {
+fn read_origin(rest: &mut impl Buf) -> Origin {
     Origin {
         node: NodeId::new(rest.get_u64_le()),
         incarnation: rest.get_u64_le(),
@@ -131,7 +133,12 @@ const OPENS: u8 = 4;
 impl BatchBuilder {
     /// An empty batch.
     pub fn new(id: BatchId) -> Self {
-        let mut bytes = BytesMut::with_capacity(256);
+        Self::with_room(id, 0)
+    }
+
+    /// An empty batch that has room for `bytes` of commands, as [`BatchBuilder::cost`] counts them, before it grows.
+    pub fn with_room(id: BatchId, bytes: usize) -> Self {
+        let mut bytes = BytesMut::with_capacity(HEAD_BYTES + bytes);
         bytes.put_u64_le(id.node.get());
         bytes.put_u64_le(id.incarnation);
         bytes.put_u64_le(id.serial);
@@ -168,8 +175,11 @@ impl BatchBuilder {
         COMMAND_HEAD_BYTES + ORIGIN_BYTES.max(STAMP_BYTES) + length
     }
 
-    /// The value to propose.
+    /// The value to propose. It is kept for a while, so it takes hardly more memory than it needs.
     pub fn finish(self) -> Bytes {
+        if self.bytes.capacity() / 2 > self.bytes.len() {
+            return Bytes::copy_from_slice(&self.bytes);
+        }
         self.bytes.freeze()
     }
 }
@@ -205,6 +215,32 @@ impl Batch {
     pub fn id(&self) -> BatchId {
         self.id
     }
+
+    /// Its commands, borrowed.
+    pub fn commands(&self) -> Commands<'_> {
+        Commands { rest: &self.rest }
+    }
+}
+
+/// The commands of a batch, borrowed from it: for who looks at each once, so that nobody counts who holds them.
+#[derive(Clone, Debug)]
+pub struct Commands<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Commands<'a> {
+    type Item = Result<(Tag, &'a [u8]), MalformedBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let head = read_head(&mut self.rest);
+        let length = head.as_ref().map_or(self.rest.len(), |(_, length)| *length);
+        let (command, rest) = self.rest.split_at(length);
+        self.rest = rest;
+        Some(head.map(|(tag, _)| (tag, command)))
+    }
 }
 
 impl Iterator for Batch {
@@ -214,25 +250,23 @@ impl Iterator for Batch {
         if self.rest.is_empty() {
             return None;
         }
-        let command = read_command(&mut self.rest);
-        if command.is_err() {
+        let head = read_head(&mut self.rest);
+        if head.is_err() {
             self.rest.clear();
         }
-        Some(command)
+        Some(head.map(|(tag, length)| (tag, self.rest.split_to(length))))
     }
 }
 
-fn read_command(rest: &mut Bytes) -> Result<(Tag, Bytes), MalformedBatch> {
-    if rest.len() < COMMAND_HEAD_BYTES {
+/// What stands before the bytes of a command, and how many these are.
+fn read_head(rest: &mut impl Buf) -> Result<(Tag, usize), MalformedBatch> {
+    if rest.remaining() < COMMAND_HEAD_BYTES {
         return Err(MalformedBatch);
     }
     let length = rest.get_u32_le() as usize;
     let kind = rest.get_u8();
     let tag = Tag::read(kind, rest)?;
-    if rest.len() < length {
-        return Err(MalformedBatch);
-    }
-    Ok((tag, rest.split_to(length)))
+    if rest.remaining() < length { Err(MalformedBatch) } else { Ok((tag, length)) }
 }
 
 #[cfg(test)]
@@ -251,6 +285,22 @@ mod tests {
         Tag::OpenSession(None),
         Tag::OpenSession(Some(ORIGIN)),
     ];
+
+    #[test]
+    fn borrowed_or_shared_the_commands_are_the_same_wherever_the_batch_ends() {
+        let mut builder = BatchBuilder::new(ID);
+        for (tag, command) in TAGS.iter().zip(["one", "", "three", "", "5"]) {
+            builder.push(tag, command.as_bytes());
+        }
+        let whole = builder.finish();
+        for end in HEAD_BYTES..=whole.len() {
+            let batch = Batch::read(whole.slice(..end)).unwrap();
+            let borrowed: Vec<_> =
+                batch.commands().map(|next| next.map(|(tag, at)| (tag, at.to_vec()))).collect();
+            let shared: Vec<_> = batch.map(|next| next.map(|(tag, at)| (tag, at.to_vec()))).collect();
+            assert_eq!(borrowed, shared, "cut after {end} bytes");
+        }
+    }
 
     #[test]
     fn a_batch_gives_back_its_commands_in_order() {

@@ -11,6 +11,7 @@ use super::message::{Message, Page};
 use super::phase1::Phase1;
 use super::record::Value;
 use super::slot::{Interval, Slot, Time};
+use super::slots::Slots;
 use crate::paxos::{NodeId, ProposalId};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,8 @@ use std::time::Duration;
 pub(super) struct Leading {
     id: ProposalId,
     phase1: Phase1,
+    /// The highest slot that any promise says is chosen.
+    promised_chosen: Slot,
     /// Phase 1 is known to be won for the slots from `next` through this one.
     won_until: Slot,
     /// When promises were asked for last, beside the campaign.
@@ -31,7 +34,9 @@ pub(super) struct Leading {
     recovery_through: Slot,
     /// The next slot to propose at.
     next: Slot,
-    open: BTreeMap<Slot, Open>,
+    open: Slots<Open>,
+    /// Bytes of those that are not chosen.
+    open_bytes: usize,
     watermark: Slot,
     nacked: BTreeSet<NodeId>,
     renew_at: Option<Time>,
@@ -43,7 +48,8 @@ pub(super) struct Leading {
 struct Open {
     value: Value,
     opened: Time,
-    accepted: BTreeSet<NodeId>,
+    /// Ascending: two or three, which a set would allocate more for.
+    accepted: Vec<NodeId>,
     chosen: bool,
     send_again: Time,
     pause: Duration,
@@ -52,8 +58,10 @@ struct Open {
 /// What was sent to a peer and not answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct UnderWay {
-    slots: BTreeMap<Slot, (usize, Time)>,
+    slots: Slots<(usize, Time)>,
     bytes: usize,
+    /// The first slot that there was no room for.
+    waits: Option<Slot>,
 }
 
 /// Whether a vote moved the watermark.
@@ -80,21 +88,28 @@ impl UnderWay {
         }
     }
 
+    fn answered(&mut self, slots: Interval) {
+        let Interval { first: mut slot, last } = self.slots.part_of(slots);
+        while slot <= last {
+            self.remove(slot);
+            slot = slot.next();
+        }
+    }
+
     fn remove(&mut self, slot: Slot) {
-        if let Some((bytes, _)) = self.slots.remove(&slot) {
+        if let Some((bytes, _)) = self.slots.remove(slot) {
             self.bytes -= bytes;
         }
     }
 
+    fn has_room_for(&self, bytes: usize, limits: &Limits) -> bool {
+        self.bytes == 0 || self.bytes + bytes <= limits.unacknowledged_bytes_max
+    }
+
     /// What was not answered for so long is taken as lost.
     fn expire(&mut self, now: Time) {
-        self.slots.retain(|_, (bytes, expires)| {
-            let keep = *expires > now;
-            if !keep {
-                self.bytes -= *bytes;
-            }
-            keep
-        });
+        let late = self.slots.iter().filter(|(_, (_, expires))| *expires <= now).map(|(slot, _)| slot);
+        late.collect::<Vec<Slot>>().into_iter().for_each(|slot| self.remove(slot));
     }
 }
 
@@ -105,12 +120,14 @@ impl Leading {
             id: phase1.id,
             recovery_through: phase1.recovery_through().max(chosen_through),
             recovered: phase1.take_values().split_off(&chosen_through.next()),
+            promised_chosen: phase1.chosen_through().map_or(Slot::ZERO, |(through, _)| through),
             phase1,
             won_until: Slot::ZERO,
             asked: None,
             fill_through: Slot::ZERO,
             next: chosen_through.next(),
-            open: BTreeMap::new(),
+            open: Slots::default(),
+            open_bytes: 0,
             watermark: chosen_through,
             nacked: BTreeSet::new(),
             renew_at: None,
@@ -132,7 +149,7 @@ impl Leading {
 
     /// Bytes of the slots that are open and not chosen.
     pub(super) fn open_bytes(&self) -> usize {
-        self.open.values().filter(|open| !open.chosen).map(|open| open.value.size()).sum()
+        self.open_bytes
     }
 
     /// How far a read that arrives now has to wait (7.1).
@@ -153,6 +170,7 @@ impl Leading {
     /// One more page of a promise under this id: what it reports above what is proposed has to be recovered, too (1.7).
     pub(super) fn gather(&mut self, from: NodeId, chosen_through: Slot, page: Page) {
         self.phase1.gather(from, chosen_through, page);
+        self.promised_chosen = self.promised_chosen.max(chosen_through);
         self.recovery_through = self.recovery_through.max(self.phase1.recovery_through());
         for (slot, (id, value)) in self.phase1.take_values().split_off(&self.next) {
             let known = self.recovered.get(&slot).map(|(known, _)| *known);
@@ -171,7 +189,7 @@ impl Leading {
 
     /// The last slot from the next one on at which this id may propose, as far as phase 1 goes (1.6), or `None`.
     pub(super) fn won_until(&mut self, memberships: &Memberships) -> Option<Slot> {
-        if self.phase1.chosen_through().is_some_and(|(through, _)| through >= self.next) {
+        if self.promised_chosen >= self.next {
             return None;
         }
         if self.won_until < self.next {
@@ -214,7 +232,7 @@ impl Leading {
 
     /// Whether a membership is proposed, or to be proposed again, and not learned yet.
     pub(super) fn has_open_membership(&self) -> bool {
-        let open = self.open.values().map(|open| &open.value);
+        let open = self.open.iter().map(|(_, open)| &open.value);
         let recovered = self.recovered.values().map(|(_, value)| value);
         open.chain(recovered).any(|value| matches!(value, Value::Membership(_)))
     }
@@ -236,10 +254,11 @@ impl Leading {
         if let Value::Membership(membership) = &value {
             self.fill_through = slot.plus(membership.alpha());
         }
+        self.open_bytes += value.size();
         let open = Open {
             value,
             opened: now,
-            accepted: BTreeSet::new(),
+            accepted: Vec::with_capacity(3),
             chosen: false,
             send_again: now + limits.resend,
             pause: limits.resend,
@@ -257,14 +276,15 @@ impl Leading {
         limits: &Limits,
         out: &mut Vec<Effect>,
     ) {
-        let Some(open) = self.open.get(&slot) else { return };
+        let Some(open) = self.open.get(slot) else { return };
         let bytes = open.value.size();
         for to in voters.filter(|voter| !open.accepted.contains(voter)) {
-            let under_way = self.under_way.entry(to).or_default();
-            if under_way.bytes > 0 && under_way.bytes + bytes > limits.unacknowledged_bytes_max {
-                continue;
-            }
             if to != self.id.node {
+                let under_way = self.under_way.entry(to).or_default();
+                if !under_way.has_room_for(bytes, limits) {
+                    under_way.waits = Some(under_way.waits.map_or(slot, |waits| waits.min(slot)));
+                    continue;
+                }
                 under_way.add(slot, bytes, now + limits.resend_max * 2);
             }
             let (id, watermark) = (self.id, self.watermark);
@@ -273,23 +293,52 @@ impl Leading {
         }
     }
 
+    /// What `from` had no room for, as far as it has now.
+    pub(super) fn send_waiting(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        memberships: &Memberships,
+        limits: &Limits,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(mut slot) = self.under_way.get_mut(&from).and_then(|under_way| under_way.waits.take())
+        else {
+            return;
+        };
+        slot = slot.max(self.open.first_slot().unwrap_or(self.next));
+        let waits = |leading: &Self| leading.under_way.get(&from).is_some_and(|way| way.waits.is_some());
+        while slot < self.next && !waits(self) {
+            let votes = memberships.governing(slot).is_some_and(|membership| membership.votes(from));
+            self.send(now, slot, votes.then_some(from).into_iter(), limits, out);
+            slot = slot.next();
+        }
+    }
+
     /// Counts `from`'s votes, and moves the watermark over what they complete.
     pub(super) fn count(&mut self, from: NodeId, slots: &[Interval], memberships: &Memberships) -> Chosen {
         for interval in slots.iter().filter(|interval| interval.first <= interval.last) {
             if let Some(under_way) = self.under_way.get_mut(&from) {
-                let answered: Vec<Slot> =
-                    under_way.slots.range(interval.first..=interval.last).map(|(slot, _)| *slot).collect();
-                answered.into_iter().for_each(|slot| under_way.remove(slot));
+                under_way.answered(*interval);
             }
-            for (slot, open) in self.open.range_mut(interval.first..=interval.last) {
-                open.accepted.insert(from);
-                let membership = memberships.governing(*slot);
-                open.chosen |=
-                    membership.is_some_and(|membership| membership.is_phase2_quorum(&open.accepted));
+            let Interval { first: mut next, last } = self.open.part_of(*interval);
+            while next <= last {
+                let slot = next;
+                next = next.next();
+                let Some(open) = self.open.get_mut(slot) else { continue };
+                let Err(place) = open.accepted.binary_search(&from) else { continue };
+                open.accepted.insert(place, from);
+                let membership = memberships.governing(slot);
+                if !open.chosen
+                    && membership.is_some_and(|membership| membership.is_phase2_quorum(&open.accepted))
+                {
+                    open.chosen = true;
+                    self.open_bytes -= open.value.size();
+                }
             }
         }
         let before = self.watermark;
-        while self.open.get(&self.watermark.next()).is_some_and(|open| open.chosen) {
+        while self.open.get(self.watermark.next()).is_some_and(|open| open.chosen) {
             self.watermark = self.watermark.next();
         }
         if self.watermark > before { Chosen::Further } else { Chosen::Same }
@@ -297,7 +346,10 @@ impl Leading {
 
     /// A slot was learned: done with it if it holds this leader's value.
     pub(super) fn learned(&mut self, slot: Slot, value: &Value) -> Result<(), LostSlot> {
-        if let Some(open) = self.open.remove(&slot) {
+        if let Some(open) = self.open.remove(slot) {
+            if !open.chosen {
+                self.open_bytes -= open.value.size();
+            }
             if open.value == *value {
                 self.watermark = self.watermark.max(slot);
                 return Ok(());
@@ -323,7 +375,7 @@ impl Leading {
             }
             self.nacked.insert(from);
             self.renew_at.get_or_insert(renew_at);
-            let left = membership.voting().filter(|node| !self.nacked.contains(node)).collect();
+            let left: Vec<NodeId> = membership.voting().filter(|node| !self.nacked.contains(node)).collect();
             !membership.is_phase2_quorum(&left)
         })
     }
@@ -334,7 +386,7 @@ impl Leading {
 
     /// Whether the oldest open slot is older than `age_max` (8.3).
     pub(super) fn is_stalled(&self, now: Time, age_max: Duration) -> bool {
-        self.open.values().next().is_some_and(|open| now.since(open.opened) > age_max)
+        self.open.iter().next().is_some_and(|(_, open)| now.since(open.opened) > age_max)
     }
 
     /// Open slots to send again now, each with a longer pause to its next time.
@@ -349,7 +401,7 @@ impl Leading {
             }
             open.pause = (open.pause * 2).min(limits.resend_max);
             open.send_again = now + open.pause;
-            overdue.push(*slot);
+            overdue.push(slot);
         }
         overdue
     }
@@ -357,7 +409,7 @@ impl Leading {
     /// A connection to `peer` stands: what it has not accepted is due at once.
     pub(super) fn on_link_up(&mut self, now: Time, peer: NodeId) {
         self.on_link_down(peer);
-        for open in self.open.values_mut().filter(|open| !open.accepted.contains(&peer)) {
+        for (_, open) in self.open.iter_mut().filter(|(_, open)| !open.accepted.contains(&peer)) {
             open.send_again = now;
         }
     }
@@ -369,7 +421,7 @@ impl Leading {
 
     /// The batches whose slots are not learned yet.
     pub(super) fn into_batches(self) -> impl Iterator<Item = (Slot, Bytes)> {
-        self.open.into_iter().filter_map(|(slot, open)| match open.value {
+        self.open.into_values().filter_map(|(slot, open)| match open.value {
             Value::Batch(batch) => Some((slot, batch)),
             _ => None,
         })
@@ -423,5 +475,33 @@ mod tests {
         let lost = leading.learned(Slot::new(5), &batch("other")).unwrap_err();
         assert_eq!(lost.batch, Some(Bytes::from_static(b"mine")));
         assert_eq!(leading.watermark(), Slot::new(4), "it covers no slot that went to another value (3.2)");
+    }
+
+    // The bound on what is under way must not cost a pause until the slot is sent again.
+    #[test]
+    fn a_slot_that_a_peer_had_no_room_for_is_sent_when_the_peer_answers() {
+        let (mut leading, memberships) = leading();
+        let limits = Limits { unacknowledged_bytes_max: 20, ..Limits::default() };
+        let peer = NodeId::new(2);
+        let mut out = Vec::new();
+        for text in ["five", "six", "seven"] {
+            let slot = leading.open(Time::ZERO, batch(text), &limits);
+            leading.send(Time::ZERO, slot, [peer].into_iter(), &limits, &mut out);
+        }
+        assert_eq!(out.len(), 1, "{out:?}");
+        let sent = |out: &mut Vec<Effect>| {
+            let first = |effect| match effect {
+                Effect::Send { to, message: Message::Accept { first, .. }, .. } if to == peer => Some(first),
+                _ => None,
+            };
+            out.drain(..).filter_map(first).collect::<Vec<_>>()
+        };
+        assert_eq!(sent(&mut out), [Slot::new(5)]);
+        for (answered, next) in [(5, vec![Slot::new(6)]), (6, vec![Slot::new(7)]), (7, vec![])] {
+            let answered = Interval::new(Slot::new(answered), Slot::new(answered));
+            leading.count(peer, &[answered], &memberships);
+            leading.send_waiting(Time::ZERO, peer, &memberships, &limits, &mut out);
+            assert_eq!(sent(&mut out), next);
+        }
     }
 }

@@ -11,11 +11,16 @@ use super::identity::{DiskId, Incarnation};
 use super::membership::Memberships;
 use super::record::{AbstainReason, Base, Entry, Record, Sequence, Value};
 use super::slot::{Interval, Slot, intervals};
+use super::slots::Slots;
 use crate::paxos::{NodeId, ProposalId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The id that stands at an entry that was fetched as chosen: how it came to be chosen does not matter any more.
 const FETCHED: ProposalId = ProposalId::new(0, NodeId::new(0));
+
+/// An unknown interval that is longer than this is no row of damaged entries, but what a lost group may have spoken of: it is
+/// kept as one, and there is nothing to recover in it.
+pub(super) const ENTRIES_MAX: u64 = 1024;
 
 /// Leaders above the base whose watermarks are remembered.
 const WATERMARKS_MAX: usize = 256;
@@ -25,14 +30,15 @@ const WATERMARKS_MAX: usize = 256;
 pub struct Log {
     promised: Option<ProposalId>,
     /// Everything above `chosen_through`; below it what the cache still holds.
-    entries: BTreeMap<Slot, Entry>,
+    entries: Slots<Entry>,
     chosen_through: Slot,
     /// The highest heard of each leader, as far as entries above the base may rest on it.
     watermarks: BTreeMap<ProposalId, Slot>,
     /// Chosen above a damaged place: only then is this not empty.
     chosen_beyond: BTreeSet<Slot>,
     unknown: BTreeSet<Slot>,
-    unknown_from: Option<Slot>,
+    /// Unknown too, but for the slots that hold an entry.
+    unknown_open: Option<Interval>,
     /// Where the log may begin, once the cluster has formed.
     base: Option<Base>,
     /// The entries through here are not held any more.
@@ -55,6 +61,10 @@ pub struct PeerMemory {
 }
 
 impl Log {
+    /// The furthest above `chosen_through` that an acceptor accepts, whatever its limits say: behind a damaged place of its
+    /// journal nothing is in doubt beyond.
+    pub const AHEAD_SLOTS_MAX: u64 = 8192;
+
     /// Folds one more record in. What it makes learned stays in memory until the next record at least.
     pub fn apply(&mut self, record: &Record) {
         self.evict();
@@ -105,7 +115,7 @@ impl Log {
         self.memberships = Some(memberships.clone());
         self.abstains = None;
         self.unknown.clear();
-        self.unknown_from = None;
+        self.unknown_open = None;
     }
 
     /// A damaged group said something about `slot` (11.4): what was accepted there is unknown until it is accepted anew
@@ -117,24 +127,47 @@ impl Log {
         }
     }
 
-    /// A damaged group may have said anything (11.4): every slot above `chosen_through` is unknown until it is accepted
-    /// anew or learned.
-    pub fn lose_all_open(&mut self) {
+    /// Damaged groups of at most `records_max` records may have said anything (11.4): every slot above `chosen_through` is
+    /// unknown until it is accepted anew or learned, as far as anything can have been accepted.
+    ///
+    /// The node had learned no more than what is held here and what was lost told it, and accepted no further ahead of that
+    /// than [`Log::AHEAD_SLOTS_MAX`], or `ahead_slots_max` if it was stricter: a base, which leads further, is a fact whose
+    /// loss makes the node abstain. Without that bound it could take part in no phase 1 ever again.
+    pub fn lose_all_open(&mut self, records_max: u64, ahead_slots_max: u64) {
         let first = self.chosen_through.next();
-        let open: Vec<Slot> = self.entries.range(first..).map(|(slot, _)| *slot).collect();
+        let held = self.entries.last_slot();
+        let known = held.max(self.unknown.last().copied()).max(self.unknown_open.map(|open| open.last));
+        let known = known.max(Some(self.chosen_through.max(self.trimmed_through))).unwrap_or_default();
+        let open: Vec<Slot> = self.entries.range(first, Slot::MAX).map(|(slot, _)| slot).collect();
         for slot in open {
             if !self.chosen_beyond.contains(&slot) {
                 self.forget(slot);
             }
         }
-        self.unknown_from = Some(self.unknown_from.map_or(first, |from| from.min(first)));
+        let ahead = ahead_slots_max.min(Self::AHEAD_SLOTS_MAX);
+        self.lose_open(Interval::new(first, known.plus(records_max).plus(ahead)));
+    }
+
+    fn lose_open(&mut self, lost: Interval) {
+        let all = self
+            .unknown_open
+            .map_or(lost, |known| Interval::new(known.first.min(lost.first), known.last.max(lost.last)));
+        self.unknown_open = Some(all);
+        self.end_unknown();
+    }
+
+    /// What is learned is unknown no more.
+    fn end_unknown(&mut self) {
+        let next = self.chosen_through.next();
+        let left =
+            |open: Interval| (next <= open.last).then(|| Interval::new(open.first.max(next), open.last));
+        self.unknown_open = self.unknown_open.and_then(left);
     }
 
     fn lose_slots(&mut self, slots: &[Interval]) {
         for Interval { first, last } in slots {
-            if *last == Slot::MAX {
-                let first = (*first).max(self.chosen_through.next());
-                self.unknown_from = Some(self.unknown_from.map_or(first, |from| from.min(first)));
+            if *last > first.plus(ENTRIES_MAX) {
+                self.lose_open(Interval::new(*first, *last));
             } else {
                 let mut slot = (*first).max(self.chosen_through.next());
                 while slot <= *last {
@@ -173,36 +206,34 @@ impl Log {
 
     /// The entry at `slot`, if it is in memory.
     pub fn entry(&self, slot: Slot) -> Option<&Entry> {
-        self.entries.get(&slot)
+        self.entries.get(slot)
     }
 
     /// What was accepted in `covers`, and which slots of it are unknown. All of it must lie above `chosen_through`.
     pub fn accepted(&self, covers: Interval) -> (Vec<(Slot, &Entry)>, Vec<Interval>) {
         let entries: Vec<(Slot, &Entry)> = self
             .entries
-            .range(covers.first..=covers.last)
+            .range(covers.first, covers.last)
             .filter(|(slot, _)| !self.chosen_beyond.contains(slot))
-            .map(|(slot, entry)| (*slot, entry))
             .collect();
         let mut unknown: Vec<Interval> = Vec::new();
-        if let Some(from) = self.unknown_from {
-            let mut next = from.max(covers.first);
-            for (slot, _) in entries.iter().filter(|(slot, _)| *slot >= from) {
+        if let Some(open) = self.unknown_open {
+            let (mut next, last) = (open.first.max(covers.first), open.last.min(covers.last));
+            for (slot, _) in entries.iter().filter(|(slot, _)| open.contains(*slot)) {
                 if next < *slot {
                     unknown.push(Interval::new(next, slot.minus(1)));
                 }
                 next = slot.next();
             }
-            if next <= covers.last {
-                unknown.push(Interval::new(next, covers.last));
+            if next <= last {
+                unknown.push(Interval::new(next, last));
             }
         }
         let single: BTreeSet<Slot> = self.unknown.union(&self.chosen_beyond).copied().collect();
-        let before = self.unknown_from.unwrap_or(Slot::MAX);
-        let single = single.range(covers.first..=covers.last).filter(|slot| **slot < before).copied();
-        let mut all = intervals(single);
-        all.append(&mut unknown);
-        (entries, all)
+        let is_apart = |slot: &&Slot| self.unknown_open.is_none_or(|open| !open.contains(**slot));
+        unknown.extend(intervals(single.range(covers.first..=covers.last).filter(is_apart).copied()));
+        unknown.sort_unstable_by_key(|interval| interval.first);
+        (entries, unknown)
     }
 
     /// Whether what was accepted at `slot` is unknown.
@@ -213,7 +244,7 @@ impl Log {
 
     /// Whether anything at all is unknown.
     pub fn has_unknown(&self) -> bool {
-        !self.unknown.is_empty() || self.unknown_from.is_some()
+        !self.unknown.is_empty() || self.unknown_open.is_some()
     }
 
     /// Bytes of entries above `chosen_through`.
@@ -262,7 +293,7 @@ impl Log {
             facts.push(Record::PeerSequence { node: *node, sequence: memory.sequence });
         }
         let mut unknown = intervals(self.unknown.iter().copied());
-        unknown.extend(self.unknown_from.map(|from| Interval::new(from, Slot::MAX)));
+        unknown.extend(self.unknown_open);
         if !unknown.is_empty() {
             facts.push(Record::Unknown { slots: unknown });
         }
@@ -316,17 +347,15 @@ impl Log {
         if base.through <= self.chosen_through {
             return;
         }
-        let above = self.entries.split_off(&base.through.next());
-        let gone = std::mem::replace(&mut self.entries, above);
-        for (slot, entry) in gone {
-            let bytes = entry.value.size();
+        while let Some(slot) = self.entries.first_slot().filter(|slot| *slot <= base.through) {
+            let bytes = self.entries.remove(slot).map_or(0, |entry| entry.value.size());
             if slot <= self.chosen_through { self.cached_bytes -= bytes } else { self.ahead_bytes -= bytes }
         }
         self.chosen_through = base.through;
         self.trimmed_through = self.trimmed_through.max(base.through);
         self.chosen_beyond = self.chosen_beyond.split_off(&base.through.next());
         self.unknown = self.unknown.split_off(&base.through.next());
-        self.unknown_from = self.unknown_from.map(|from| from.max(base.through.next()));
+        self.end_unknown();
     }
 
     fn learn(&mut self, slot: Slot, value: &Value) {
@@ -334,7 +363,7 @@ impl Log {
             return;
         }
         self.unknown.remove(&slot);
-        if self.entries.get(&slot).is_none_or(|entry| entry.value != *value) {
+        if self.entries.get(slot).is_none_or(|entry| entry.value != *value) {
             self.insert(slot, Entry { id: FETCHED, value: value.clone() });
         }
         self.chosen_beyond.insert(slot);
@@ -349,7 +378,7 @@ impl Log {
     }
 
     fn forget(&mut self, slot: Slot) {
-        if let Some(old) = self.entries.remove(&slot) {
+        if let Some(old) = self.entries.remove(slot) {
             self.ahead_bytes -= old.value.size();
         }
     }
@@ -358,7 +387,7 @@ impl Log {
     fn advance(&mut self) {
         loop {
             let next = self.chosen_through.next();
-            let Some(entry) = self.entries.get(&next) else { break };
+            let Some(entry) = self.entries.get(next) else { break };
             let covered = self.watermarks.get(&entry.id).is_some_and(|through| next <= *through);
             if !self.chosen_beyond.remove(&next) && !covered {
                 break;
@@ -373,21 +402,14 @@ impl Log {
             self.chosen_through = next;
             self.unknown.remove(&next);
         }
-        if self.unknown_from.is_some_and(|from| from <= self.chosen_through) {
-            self.unknown_from = Some(self.chosen_through.next());
-        }
+        self.end_unknown();
     }
 
     fn evict(&mut self) {
         while self.cached_bytes > self.cache_bytes_max {
-            match self.entries.first_key_value() {
-                Some((slot, _)) if *slot <= self.chosen_through => {
-                    if let Some((_, entry)) = self.entries.pop_first() {
-                        self.cached_bytes -= entry.value.size();
-                    }
-                }
-                _ => break,
-            }
+            let oldest = self.entries.first_slot().filter(|slot| *slot <= self.chosen_through);
+            let Some(entry) = oldest.and_then(|slot| self.entries.remove(slot)) else { break };
+            self.cached_bytes -= entry.value.size();
         }
     }
 }
@@ -514,6 +536,29 @@ mod tests {
         assert_eq!((unknown(&again), unknown(&log)), (vec![6, 7], vec![6, 7]));
     }
 
+    // protocol 11.4: a header that was damaged once kept a node out of every later phase 1.
+    #[test]
+    fn behind_a_lost_group_only_what_can_have_been_accepted_is_unknown() {
+        let mut log = Log::default();
+        (1..=4).for_each(|slot| log.apply(&accepted(slot, 10)));
+        log.apply(&Record::Watermark { id: ID, through: Slot::new(2) });
+        log.lose_all_open(3, 10);
+        log.apply(&accepted(9, 10));
+        let unknown = |log: &Log| log.accepted(Interval::new(log.chosen_through().next(), Slot::MAX)).1;
+        let interval = |first, last| Interval::new(Slot::new(first), Slot::new(last));
+        assert_eq!(unknown(&log), [interval(3, 8), interval(10, 17)]);
+        // Lost again: what was lost before may have been accepted too.
+        log.lose_all_open(1, 10);
+        assert_eq!(unknown(&log), [interval(3, 28)]);
+        let learn = |log: &mut Log, slots: std::ops::RangeInclusive<u64>| {
+            slots.for_each(|slot| log.apply(&Record::Chosen { slot: Slot::new(slot), value: Value::Noop }));
+        };
+        learn(&mut log, 3..=27);
+        assert!(log.is_unknown(Slot::new(28)) && !log.is_unknown(Slot::new(29)));
+        learn(&mut log, 28..=28);
+        assert!(!log.has_unknown());
+    }
+
     // protocol 10.2
     #[test]
     fn a_forced_membership_replaces_all_others_and_outlives_a_cut() {
@@ -532,7 +577,7 @@ mod tests {
         learned.iter().for_each(|record| log.apply(record));
         log.apply(&accepted(3, 9));
         log.lose(Slot::new(4));
-        log.lose_all_open();
+        log.lose_all_open(1, Log::AHEAD_SLOTS_MAX);
         log.apply(&Record::Abstains { reason: AbstainReason::PromiseInDoubt });
         let memberships = log.memberships().unwrap().alone_from(Slot::new(3), alone.unwrap());
         log.apply(&Record::Forced { epoch: 1, memberships });

@@ -250,8 +250,8 @@ impl Membership {
         self.count(nodes) >= self.phase1_quorum
     }
 
-    /// Whether the voting members among `nodes` are a phase-2 quorum.
-    pub fn is_phase2_quorum(&self, nodes: &BTreeSet<NodeId>) -> bool {
+    /// Whether the voting members among `nodes`, which are all different, are a phase-2 quorum.
+    pub fn is_phase2_quorum<'a>(&self, nodes: impl IntoIterator<Item = &'a NodeId>) -> bool {
         self.count(nodes) >= self.phase2_quorum
     }
 
@@ -286,8 +286,9 @@ impl Membership {
         constants(self) == constants(other)
     }
 
-    fn count(&self, nodes: &BTreeSet<NodeId>) -> usize {
-        nodes.iter().filter(|node| self.votes(**node)).count()
+    /// How many of `nodes`, which are all different, vote.
+    fn count<'a>(&self, nodes: impl IntoIterator<Item = &'a NodeId>) -> usize {
+        nodes.into_iter().filter(|node| self.votes(**node)).count()
     }
 }
 
@@ -370,12 +371,18 @@ impl Memberships {
 
     /// The membership that governs `slot`.
     pub fn governing(&self, slot: Slot) -> Option<&Membership> {
-        self.by_first_slot.range(..=slot).next_back().map(|(_, membership)| membership)
+        self.governing_entry(slot).map(|(_, membership)| membership)
+    }
+
+    fn governing_entry(&self, slot: Slot) -> Option<(&Slot, &Membership)> {
+        // Nearly always it is the newest, which is found without a search.
+        let newest = self.by_first_slot.last_key_value().filter(|(first, _)| **first <= slot);
+        newest.or_else(|| self.by_first_slot.range(..=slot).next_back())
     }
 
     /// The first slot that the newest one governs, if that is above `slot`: it is chosen and not yet in force there.
     pub fn coming(&self, slot: Slot) -> Option<Slot> {
-        self.by_first_slot.keys().next_back().copied().filter(|first| *first > slot)
+        self.by_first_slot.last_key_value().map(|(first, _)| *first).filter(|first| *first > slot)
     }
 
     /// The memberships that govern any of the slots from `first` to `last`.
@@ -386,7 +393,7 @@ impl Memberships {
 
     /// The first slot that the membership which governs `slot` governs.
     pub fn governs_from(&self, slot: Slot) -> Slot {
-        self.by_first_slot.range(..=slot).next_back().map_or(Slot::FIRST, |(first, _)| *first)
+        self.governing_entry(slot).map_or(Slot::FIRST, |(first, _)| *first)
     }
 
     /// The first slot that each membership governs.
@@ -396,7 +403,12 @@ impl Memberships {
 
     /// The newest one, in force or not: its addresses are the ones to call.
     pub fn newest(&self) -> Option<&Membership> {
-        self.by_first_slot.values().next_back()
+        self.by_first_slot.last_key_value().map(|(_, membership)| membership)
+    }
+
+    /// The first slot that the newest one governs.
+    pub fn newest_from(&self) -> Option<Slot> {
+        self.by_first_slot.last_key_value().map(|(first, _)| *first)
     }
 
     /// The ids that were members once, each with the first slot that a membership without it governs.
@@ -429,7 +441,7 @@ mod tests {
         let members =
             (1..).zip(kinds).map(|(node, kind)| (NodeId::new(node), Member { kind, address: String::new() }));
         let membership = Membership::new(members.collect(), 64).unwrap();
-        let set = |nodes: &[u64]| nodes.iter().map(|node| NodeId::new(*node)).collect();
+        let set = |nodes: &[u64]| nodes.iter().map(|node| NodeId::new(*node)).collect::<Vec<_>>();
         assert!(membership.is_phase2_quorum(&set(&[1, 2])));
         assert!(!membership.is_phase2_quorum(&set(&[1, 4])));
         assert!(membership.may_lead(NodeId::new(1)) && !membership.may_lead(NodeId::new(2)));

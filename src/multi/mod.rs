@@ -30,7 +30,7 @@
 //! | file | what |
 //! |---|---|
 //! | `slot.rs`, `record.rs`, `message.rs`, `effect.rs` | the words: places, facts, what nodes say, what roles want |
-//! | `log.rs` | the acceptor's memory, as the fold of its records |
+//! | `log.rs`, `slots.rs` | the acceptor's memory, as the fold of its records, and how it is kept |
 //! | `acceptor/` | promises, accepts, what is learned, whom it deals with |
 //! | `phase1.rs`, `leading.rs`, `proposer.rs` | winning phase 1, leading under one id, and both put together |
 //! | `learner/` | in order and without gaps, catching up, snapshots |
@@ -60,9 +60,10 @@ mod proposer;
 mod record;
 mod session;
 mod slot;
+mod slots;
 
 pub use acceptor::Acceptor;
-pub use batch::{Batch, BatchBuilder, BatchId, MalformedBatch, Tag};
+pub use batch::{Batch, BatchBuilder, BatchId, Commands, MalformedBatch, Tag};
 pub use change::{AdminCall, AdminOutcome, Change, ChangeRefusal, TransferRefusal};
 pub use effect::{
     AcceptorInput, Answer, Briefing, Effect, ElectionInput, Event, LearnerInput, Local, ProposerInput,

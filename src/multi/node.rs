@@ -93,6 +93,9 @@ pub fn link(peer: NodeId, up: bool) -> [Local; 3] {
 #[derive(Debug)]
 pub struct Node {
     me: NodeId,
+    /// What is left to be said within a step, and what a role has just said: empty between steps, kept for their room.
+    inputs: VecDeque<Local>,
+    effects: Vec<Effect>,
     /// Proposes.
     pub proposer: Proposer,
     /// Remembers.
@@ -106,7 +109,8 @@ pub struct Node {
 impl Node {
     /// Puts the roles together. Then [`Node::start`] it.
     pub fn new(proposer: Proposer, acceptor: Acceptor, learner: Learner, election: Election) -> Self {
-        Self { me: acceptor.node(), proposer, acceptor, learner, election }
+        let (inputs, effects) = (VecDeque::new(), Vec::new());
+        Self { me: acceptor.node(), inputs, effects, proposer, acceptor, learner, election }
     }
 
     /// Briefs the roles and asks for what is to be applied again.
@@ -141,36 +145,36 @@ impl Node {
     /// Takes one input and all that the roles have to say to each other because of it; what is left for the outside stands
     /// in `out`, with the role that asked for it.
     pub fn step(&mut self, now: Time, input: Local, out: &mut Vec<(Role, Effect)>) {
-        let mut inputs = VecDeque::from([input]);
-        let mut effects = Vec::new();
-        while let Some(input) = inputs.pop_front() {
+        let mut next = Some(input);
+        while let Some(input) = next {
             let role = match input {
                 Local::Proposer(input) => {
-                    self.proposer.step(now, input, &mut effects);
+                    self.proposer.step(now, input, &mut self.effects);
                     Role::Proposer
                 }
                 Local::Acceptor(input) => {
-                    self.acceptor.step(now, input, &mut effects);
+                    self.acceptor.step(now, input, &mut self.effects);
                     Role::Acceptor
                 }
                 Local::Learner(input) => {
-                    self.learner.step(now, input, &mut effects);
+                    self.learner.step(now, input, &mut self.effects);
                     Role::Learner
                 }
                 Local::Election(input) => {
-                    self.election.step(now, input, &mut effects);
+                    self.election.step(now, input, &mut self.effects);
                     Role::Election
                 }
             };
-            for effect in effects.drain(..) {
+            for effect in self.effects.drain(..) {
                 match effect {
-                    Effect::Local(local) => inputs.push_back(local),
+                    Effect::Local(local) => self.inputs.push_back(local),
                     Effect::Send { to, message, after: None } if to == self.me => {
-                        inputs.push_back(address(to, message));
+                        self.inputs.push_back(address(to, message));
                     }
                     effect => out.push((role, effect)),
                 }
             }
+            next = self.inputs.pop_front();
         }
     }
 }

@@ -79,14 +79,17 @@ impl Interval {
 
 /// Names ascending `slots` by as few intervals as possible.
 pub fn intervals(slots: impl IntoIterator<Item = Slot>) -> Vec<Interval> {
-    let mut found: Vec<Interval> = Vec::new();
-    for slot in slots {
-        match found.last_mut() {
-            Some(interval) if interval.last.next() == slot => interval.last = slot,
-            _ => found.push(Interval::new(slot, slot)),
-        }
-    }
+    let mut found = Vec::new();
+    slots.into_iter().for_each(|slot| add_slot(&mut found, slot));
     found
+}
+
+/// Adds a slot that lies above all in `intervals`.
+pub(super) fn add_slot(intervals: &mut Vec<Interval>, slot: Slot) {
+    match intervals.last_mut() {
+        Some(interval) if interval.last.next() == slot => interval.last = slot,
+        _ => intervals.push(Interval::new(slot, slot)),
+    }
 }
 
 /// A point in time, in nanoseconds since an origin that one node keeps while it runs. Never a wall clock.

@@ -402,5 +402,5 @@ fn spawn<S: StateMachine>(setup: Setup<S>, started: Started<S>) -> Result<JoinHa
 /// Whoever started the node does not want it any more.
 fn give_up<S: StateMachine>(lines: &Lines<S>) {
     // It may have stopped by itself.
-    let _ = lines.heartbeat.unbounded_send(HeartbeatMail::Stop(StopCause::Shutdown));
+    let _ = lines.heartbeat.send(HeartbeatMail::Stop(StopCause::Shutdown));
 }

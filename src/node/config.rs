@@ -1,6 +1,6 @@
 //! Configuration: every time-out and every limit, with its default.
 
-use crate::multi::{ClusterId, Membership, Owner};
+use crate::multi::{ClusterId, Log, Membership, Owner};
 use crate::paxos::NodeId;
 use std::time::Duration;
 
@@ -33,7 +33,8 @@ use std::time::Duration;
 /// | `change_patience` | 60 s | a new node fetches the state first | a change whose new voters lag is refused; observers stay |
 /// | `snapshot_log_bytes` | 64 MiB | about a second of replay | with more log than that behind the last snapshot, the next is taken |
 /// | `snapshot_chunk_bytes` | 256 KiB | below `frame_bytes_max`; a heartbeat waits behind one chunk at most | a snapshot is fetched and written in more chunks |
-/// | `snapshot_bytes_per_second` | 32 MiB | a commit waits behind what the disk is writing | writing and sending a snapshot pause |
+/// | `snapshot_bytes_per_second` | 32 MiB | a commit waits behind what the disk is writing | drawing a snapshot of the own state pauses |
+/// | `transfer_bytes_per_second` | 512 MiB | a node without its state serves nobody; commits of the node that sends feel little of it | sending a snapshot to peers, and writing a peer's, pause |
 /// | `scrub_bytes_per_second` | 1 MiB | 64 MiB of log are checked within a minute | the scrub pauses |
 /// | `disk_stall` | 1 s | a flush takes milliseconds | a leader whose flush takes longer hands over; such a node is not elected for ten times as long |
 /// | `admin_max` | 64 | operators' calls under way | `Busy` |
@@ -100,8 +101,10 @@ pub struct Config {
     pub snapshot_log_bytes: u64,
     /// The largest part of a snapshot in one message or one write.
     pub snapshot_chunk_bytes: usize,
-    /// How fast a snapshot is written or fetched.
+    /// How fast a snapshot of the own state is written.
     pub snapshot_bytes_per_second: u64,
+    /// How fast snapshots are sent to peers, altogether, and how fast one that a peer sends is written.
+    pub transfer_bytes_per_second: u64,
     /// How fast what is on disk is checked for damage in the background; 0 turns it off.
     pub scrub_bytes_per_second: u64,
     /// A flush that takes longer makes the disk a sick one.
@@ -178,6 +181,7 @@ impl Config {
             snapshot_log_bytes: 64 << 20,
             snapshot_chunk_bytes: 256 << 10,
             snapshot_bytes_per_second: 32 << 20,
+            transfer_bytes_per_second: 512 << 20,
             scrub_bytes_per_second: 1 << 20,
             disk_stall: Duration::from_secs(1),
             admin_max: 64,
@@ -247,11 +251,17 @@ impl Config {
         {
             return err("ahead_bytes_max", "must hold `unacknowledged_bytes_max` and a batch more");
         }
+        if self.ahead_slots_max > Log::AHEAD_SLOTS_MAX {
+            return err("ahead_slots_max", "must be at most `Log::AHEAD_SLOTS_MAX`");
+        }
         if self.snapshot_chunk_bytes == 0 || self.snapshot_chunk_bytes * 2 > self.frame_bytes_max {
             return err("snapshot_chunk_bytes", "must be above zero and at most half of `frame_bytes_max`");
         }
         if self.snapshot_bytes_per_second == 0 {
             return err("snapshot_bytes_per_second", "must be above zero");
+        }
+        if self.transfer_bytes_per_second == 0 {
+            return err("transfer_bytes_per_second", "must be above zero");
         }
         if self.snapshot_log_bytes == 0 {
             return err("snapshot_log_bytes", "must be above zero");

@@ -17,7 +17,6 @@ use crate::multi::{
 };
 use crate::paxos::NodeId;
 use crate::timer::Time;
-use bytes::Bytes;
 use futures::channel::oneshot;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -84,7 +83,7 @@ impl<S: StateMachine> Handle<S> {
     }
 
     pub(super) fn tell(&self, mail: HeartbeatMail) -> Result<(), StopCause> {
-        self.lines.heartbeat.unbounded_send(mail).map_err(|_| self.cause())
+        self.lines.heartbeat.send(mail).map_err(|_| self.cause())
     }
 
     /// The same handle with another deadline for its calls than `Config::propose_deadline`.
@@ -122,16 +121,16 @@ impl<S: StateMachine> Handle<S> {
         }
     }
 
-    pub(super) fn encode(&self, command: &S::Command) -> Result<Bytes, ProposeError> {
+    pub(super) fn encode(&self, command: &S::Command) -> Result<Vec<u8>, ProposeError> {
         let bytes = codec::encode(command).map_err(|_| ProposeError::Malformed)?;
         if bytes.len() > self.command_bytes_max {
             return Err(ProposeError::TooLarge { bytes: bytes.len(), bytes_max: self.command_bytes_max });
         }
-        Ok(Bytes::from(bytes))
+        Ok(bytes)
     }
 
     /// Hands an encoded command over, once there is a credit for it.
-    pub(super) async fn request(&self, request: Request, command: Bytes) -> Outcome<S> {
+    pub(super) async fn request(&self, request: Request, command: Vec<u8>) -> Outcome<S> {
         let credit = self.credit().await?;
         self.ask(request, command, credit, Waiter::caller).await
     }
@@ -139,7 +138,7 @@ impl<S: StateMachine> Handle<S> {
     /// Has a session opened.
     pub(super) async fn request_session(&self) -> Result<SessionId, ProposeError> {
         let credit = self.credit().await?;
-        self.ask(Request::OpenSession, Bytes::new(), credit, Waiter::opener).await
+        self.ask(Request::OpenSession, Vec::new(), credit, Waiter::opener).await
     }
 
     async fn credit(&self) -> Result<Credit, ProposeError> {
@@ -155,14 +154,14 @@ impl<S: StateMachine> Handle<S> {
     async fn ask<T>(
         &self,
         request: Request,
-        command: Bytes,
+        command: Vec<u8>,
         credit: Credit,
         waiter: impl FnOnce(Asker<T>, Credit) -> Waiter<S>,
     ) -> Result<T, ProposeError> {
         let (reply, outcome) = oneshot::channel();
         let waiter = waiter(reply, credit);
         let mail = ProposerMail::Call { request, command, patience: self.deadline, waiter };
-        if self.lines.proposer.unbounded_send(mail).is_err() {
+        if self.lines.proposer.send(mail).is_err() {
             return Err(ProposeError::Stopped { cause: self.cause() });
         }
         // A waiter that goes without a word was never handed over, or its role has panicked.
@@ -175,7 +174,7 @@ impl<S: StateMachine> Handle<S> {
     /// A credit; `None` if none came in time, or why the node gives none any more.
     async fn wait_for_credit(&self) -> Result<Credit, Option<StopCause>> {
         let place = self.lines.shared.credits.wait(self.deadline);
-        let asked = self.lines.proposer.unbounded_send(ProposerMail::CreditWanted);
+        let asked = self.lines.proposer.send(ProposerMail::CreditWanted);
         if asked.is_err() {
             return Err(Some(self.cause()));
         }
@@ -193,7 +192,7 @@ impl<S: StateMachine> Handle<S> {
     ) -> Result<R, ReadError> {
         self.read_by(read, |call| {
             let mail = LearnerMail::Read { at: Slot::ZERO, leader: None, call };
-            self.lines.learner.unbounded_send(mail).is_ok()
+            self.lines.learner.send(mail).is_ok()
         })
         .await
     }
@@ -209,7 +208,7 @@ impl<S: StateMachine> Handle<S> {
         &self,
         read: impl FnOnce(&S) -> R + Send + 'static,
     ) -> Result<R, ReadError> {
-        self.read_by(read, |call| self.lines.proposer.unbounded_send(ProposerMail::Read(call)).is_ok()).await
+        self.read_by(read, |call| self.lines.proposer.send(ProposerMail::Read(call)).is_ok()).await
     }
 
     /// As [`Handle::read`], but where the leader holds a lease (protocol 7.4) it asks nobody. Right only as long as the clocks
@@ -225,8 +224,7 @@ impl<S: StateMachine> Handle<S> {
         if !self.trust_clocks {
             return Err(ReadError::NoLease);
         }
-        self.read_by(read, |call| self.lines.proposer.unbounded_send(ProposerMail::LeaseRead(call)).is_ok())
-            .await
+        self.read_by(read, |call| self.lines.proposer.send(ProposerMail::LeaseRead(call)).is_ok()).await
     }
 
     async fn read_by<R: Send + 'static>(
@@ -326,7 +324,7 @@ impl<S: StateMachine> Handle<S> {
     async fn admin(&self, call: AdminCall) -> Result<AdminOutcome, AdminError> {
         let (reply, outcome) = oneshot::channel();
         let mail = ProposerMail::Admin { call, patience: self.deadline, reply };
-        if self.lines.shared.is_draining() || self.lines.proposer.unbounded_send(mail).is_err() {
+        if self.lines.shared.is_draining() || self.lines.proposer.send(mail).is_err() {
             return Err(AdminError::Stopped(self.cause()));
         }
         match outcome.await {
@@ -346,7 +344,7 @@ impl<S: StateMachine> Handle<S> {
     pub async fn snapshot(&self) -> Result<SnapshotId, SnapshotError> {
         let (reply, outcome) = oneshot::channel();
         let mail = LearnerMail::Snapshot { patience: self.deadline, reply };
-        if self.lines.learner.unbounded_send(mail).is_err() {
+        if self.lines.learner.send(mail).is_err() {
             return Err(SnapshotError::Stopped { cause: self.cause() });
         }
         outcome.await.unwrap_or_else(|_| match self.lines.shared.stopped() {
@@ -407,10 +405,10 @@ impl<S: StateMachine> Handle<S> {
         let lines = &self.lines;
         // A node that is over has nothing left to panic.
         let _ = match role {
-            Role::Proposer => lines.proposer.unbounded_send(ProposerMail::Panic).is_ok(),
-            Role::Acceptor => lines.acceptor.unbounded_send(AcceptorMail::Panic).is_ok(),
-            Role::Learner => lines.learner.unbounded_send(LearnerMail::Panic).is_ok(),
-            Role::Election => lines.heartbeat.unbounded_send(HeartbeatMail::Panic).is_ok(),
+            Role::Proposer => lines.proposer.send(ProposerMail::Panic).is_ok(),
+            Role::Acceptor => lines.acceptor.send(AcceptorMail::Panic).is_ok(),
+            Role::Learner => lines.learner.send(LearnerMail::Panic).is_ok(),
+            Role::Election => lines.heartbeat.send(HeartbeatMail::Panic).is_ok(),
         };
     }
 }

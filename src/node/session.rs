@@ -2,7 +2,6 @@
 
 use super::{Handle, ProposeError, StateMachine};
 use crate::multi::{Request, SessionId, SessionStamp};
-use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -41,7 +40,7 @@ pub struct SessionCall<S: StateMachine> {
     handle: Handle<S>,
     serials: Arc<Serials>,
     serial: u64,
-    command: Bytes,
+    command: Vec<u8>,
 }
 
 /// The serials that a session has given out.
@@ -229,7 +228,7 @@ impl<S: StateMachine> Handle<S> {
         self.send_in_session(stamp, command).await
     }
 
-    async fn send_in_session(&self, stamp: SessionStamp, command: Bytes) -> Result<S::Reply, ProposeError> {
+    async fn send_in_session(&self, stamp: SessionStamp, command: Vec<u8>) -> Result<S::Reply, ProposeError> {
         if stamp.is_answered() {
             return Err(ProposeError::SerialAnswered);
         }

@@ -1,7 +1,9 @@
-//! For your own tests: conformance suites for a transport and a storage of your own, and a checker for what clients saw.
+//! For your own tests: a simulator of whole clusters, conformance suites for a transport and a storage of your own, and a
+//! checker for what clients saw.
 
 pub mod fuzzing;
 mod linearizability;
+pub mod simulation;
 mod storage_suite;
 mod transport_suite;
 

@@ -18,6 +18,7 @@ mod services;
 mod sessions;
 mod snapshots;
 mod starting;
+mod steady;
 mod stopping;
 mod throughput;
 mod witness;

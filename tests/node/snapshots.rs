@@ -258,6 +258,44 @@ fn a_node_without_its_state_yet_serves_no_read() {
     });
 }
 
+/// How long a new node takes to get the state of three, all configured by `tune`, and how many bytes that is.
+async fn fetching(tune: fn(&mut Config)) -> (Duration, u64) {
+    let mut cluster = Cluster::tuned(3, tune).await;
+    propose(&cluster.handle(1), 1..=60).await;
+    let mut bytes = 0;
+    for node in 1..=3 {
+        let handle = cluster.handle(node).with_deadline(Duration::from_secs(60));
+        bytes = handle.snapshot().await.unwrap().bytes;
+    }
+    let begin = tokio::time::Instant::now();
+    cluster.join(4).await;
+    let handle = cluster.handle(4).with_deadline(Duration::from_secs(60));
+    let numbers = handle.read_stale(Ledger::numbers).await.unwrap();
+    assert_eq!(numbers, (1..=60).collect::<Vec<_>>());
+    (begin.elapsed(), bytes)
+}
+
+// protocol 5.1
+#[test]
+fn a_snapshot_goes_to_a_peer_at_the_pace_of_transfers_however_slowly_it_is_drawn() {
+    simulate(async {
+        let slowly_drawn = |config: &mut Config| {
+            often(config);
+            config.snapshot_bytes_per_second = 500;
+        };
+        let slowly_sent = |config: &mut Config| {
+            often(config);
+            config.transfer_bytes_per_second = 500;
+        };
+        let (fast, _) = fetching(slowly_drawn).await;
+        let (slow, bytes) = fetching(slowly_sent).await;
+        let paced = Duration::from_millis(bytes * 2);
+        assert!(fast < paced / 4, "{fast:?}, where {paced:?} would be the pace of drawing");
+        // What is spent first is paid for later.
+        assert!(slow > paced * 3 / 4, "{slow:?}, where {paced:?} is the pace");
+    });
+}
+
 // ---------------------------------------------------------------- state machines that fail
 
 /// How a state machine fails, from now on.

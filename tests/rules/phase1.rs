@@ -242,10 +242,10 @@ fn a_damaged_slot_is_reported_as_unknown_and_not_as_empty() {
 #[test]
 fn when_a_whole_group_is_lost_every_open_slot_is_unknown_but_those_accepted_later() {
     let mut log = log(voters(3), [chosen(1, batch("a")), accepted(3, id(1, 2), batch("c"))]);
-    log.lose_all_open();
+    log.lose_all_open(2, 6);
     log.apply(&accepted(4, id(1, 2), batch("d")));
     let page = page_of(&damaged(log).take(to_acceptor(3, prepare(id(3, 3), 1))));
-    assert_eq!(page.unknown, [interval(2, 3), Interval::new(slot(5), Slot::MAX)]);
+    assert_eq!(page.unknown, [interval(2, 3), interval(5, 11)]);
     assert_eq!(page.entries, [(slot(4), id(1, 2), batch("d"))]);
 }
 
@@ -289,6 +289,19 @@ fn a_promise_that_knows_nothing_from_a_slot_on_counts_for_none_of_them() {
     let out = proposer.take(to_proposer(3, promise(id(1, 1), 0, [])));
     assert_eq!(proposer.state(), ProposerState::Leading { id: id(1, 1) });
     assert_eq!(proposed(&out), [], "an open end of doubt is nothing to recover");
+}
+
+// protocol 11.4: a header that was damaged once kept a node out of every later phase 1.
+#[test]
+fn a_node_that_lost_a_group_counts_again_for_the_slots_beyond_what_it_can_have_accepted() {
+    let mut log = log(voters(3), [chosen(1, batch("a"))]);
+    log.lose_all_open(1, 6);
+    let mut acceptor = damaged(log);
+    let page = page_of(&acceptor.take(to_acceptor(3, prepare(id(3, 3), 2))));
+    assert_eq!(page.unknown, [interval(2, 8)]);
+    acceptor.take(AcceptorInput::Store { first: slot(2), values: vec![batch("x"); 7] });
+    let page = page_of(&acceptor.take(to_acceptor(3, prepare(id(4, 3), 9))));
+    assert_eq!((page.covers.last, page.unknown), (Slot::MAX, vec![]));
 }
 
 // ------------------------------------------------------------------ the proposer

@@ -21,7 +21,7 @@ use crate::multi::log::Log;
 use crate::multi::membership::Membership;
 use crate::multi::message::{Message, Page};
 use crate::multi::record::{AbstainReason, Record, Sequence, Value};
-use crate::multi::slot::{Interval, Slot, Time, intervals};
+use crate::multi::slot::{Interval, Slot, Time, add_slot};
 use crate::paxos::{NodeId, ProposalId};
 use lease::Lease;
 use std::collections::VecDeque;
@@ -291,12 +291,12 @@ impl Acceptor {
         out: &mut Vec<Effect>,
     ) {
         let raises = self.log.promised() < Some(id);
-        let mut accepted = Vec::with_capacity(values.len());
+        let mut slots = Vec::new();
         let mut records = Vec::with_capacity(values.len());
         let mut stale = None;
         let mut ahead = self.log.ahead_bytes();
         let next = self.log.chosen_through().next();
-        let last = self.log.chosen_through().plus(self.limits.ahead_slots_max);
+        let last = self.log.chosen_through().plus(self.limits.ahead_slots_max.min(Log::AHEAD_SLOTS_MAX));
         let mut slot = first;
         for value in values {
             let held = self.log.entry(slot).filter(|entry| entry.id == id);
@@ -307,11 +307,11 @@ impl Acceptor {
                     self.abstain(AbstainReason::SafetyViolation, out);
                     return;
                 }
-                accepted.push(slot);
+                add_slot(&mut slots, slot);
             } else if slot == next || slot <= last && ahead + value.size() <= self.limits.ahead_bytes_max {
                 // The next slot to learn is always taken: all that is held above waits for it.
                 ahead += value.size();
-                accepted.push(slot);
+                add_slot(&mut slots, slot);
                 records.push(Record::Accepted { slot, id, value });
             }
             slot = slot.next();
@@ -322,8 +322,7 @@ impl Acceptor {
         if raises && self.log.promised() == Some(id) {
             self.tell_promised(id, out);
         }
-        if !accepted.is_empty() {
-            let slots = intervals(accepted);
+        if !slots.is_empty() {
             out.push(self.answer(from, Message::Accepted { id, slots, sequence: self.sequence }));
         }
         if let Some(slot) = stale.filter(|_| from != self.node()) {
@@ -378,13 +377,17 @@ impl Acceptor {
 
     /// Folds `records` in and asks to make them durable, behind what is unwritten so far.
     fn write(&mut self, records: Vec<Record>, out: &mut Vec<Effect>) {
-        let mut group = std::mem::take(&mut self.unwritten);
         let mut learned = Vec::new();
         for record in &records {
             self.fold(record, &mut learned);
         }
         let begins = records.iter().any(|record| matches!(record, Record::Based { .. }));
-        group.extend(records);
+        let mut group = std::mem::take(&mut self.unwritten);
+        if group.is_empty() {
+            group = records;
+        } else {
+            group.extend(records);
+        }
         self.sequence = self.sequence.next();
         self.learned_at.push_back((self.sequence, self.log.chosen_through()));
         out.push(Effect::Persist { sequence: self.sequence, records: group });

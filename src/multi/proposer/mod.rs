@@ -102,6 +102,10 @@ impl Proposer {
     }
 
     fn measure_room(&mut self) {
+        if self.led().is_none() {
+            self.room = 0;
+            return;
+        }
         let (end, fill) = (self.end(), self.fill_through());
         self.room = match (&self.phase, end) {
             (Phase::Leading(led), Some(end))
@@ -316,6 +320,9 @@ impl Proposer {
     /// Phase 2a for all that does not come from clients, as far as the window goes: what phase 1 brought to light, in slot
     /// order (1.7), a membership that is wanted, and the no-ops that put it in force (6.2).
     fn advance(&mut self, now: Time, out: &mut Vec<Effect>) {
+        if self.led().is_none() {
+            return;
+        }
         self.ask_promises(now, out);
         loop {
             let (end, fill) = (self.end(), self.fill_through());
@@ -400,7 +407,9 @@ impl Proposer {
         if leading.id() != id {
             return;
         }
-        if leading.count(from, slots, memberships) == Chosen::Further {
+        let chosen = leading.count(from, slots, memberships);
+        leading.send_waiting(now, from, memberships, &self.limits, out);
+        if chosen == Chosen::Further {
             let (id, watermark, first) = (leading.id(), leading.watermark(), leading.next());
             let message = Message::Accept { id, first, values: Vec::new(), watermark };
             out.push(Effect::Local(Local::Acceptor(AcceptorInput::Message { from: self.me, message })));

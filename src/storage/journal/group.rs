@@ -32,6 +32,11 @@ const PROMISED: u32 = 1;
 /// No record is shorter.
 const RECORD_BYTES_MIN: usize = 9;
 
+/// How many records so many bytes of groups can hold.
+pub(super) fn records_max(bytes: u64) -> u64 {
+    bytes / RECORD_BYTES_MIN as u64
+}
+
 /// What a header says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {

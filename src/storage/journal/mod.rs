@@ -59,7 +59,7 @@ pub use stamp::{Position, Stamp};
 use super::StorageError;
 use super::disk::{Disk, write_all_at};
 use super::record::{encode, promise_of};
-use crate::multi::{AbstainReason, Group, Record, Sequence};
+use crate::multi::{AbstainReason, Group, Log, Record, Sequence};
 use crate::paxos::ProposalId;
 use crate::transport::GroupId;
 use checkpoint::{Checkpoint, CheckpointFile};
@@ -230,7 +230,7 @@ impl Journal {
         let mut replayed = replay.into_replayed();
         if !complete {
             replayed.damage.push(Damage::Header(self.end()));
-            replayed.log.lose_all_open();
+            replayed.log.lose_all_open(u64::MAX, Log::AHEAD_SLOTS_MAX);
         }
         if let Some(promised) = self.promised {
             replayed.log.raise_promise(promised);

@@ -4,7 +4,7 @@
 //! it is; only behind the last valid group can a write be torn, and only that is cut off.
 
 use super::checkpoint::{Chain, Checkpoint, CheckpointFile};
-use super::group::{ALIGNMENT, Header};
+use super::group::{self, ALIGNMENT, Header};
 use super::index::Index;
 use super::segment::{self, Segment};
 use super::trim::Extent;
@@ -185,7 +185,7 @@ impl Replay {
         self.segments_missing = false;
         if header.sequence != self.sequence + 1 || header.previous_crc != self.previous_crc {
             self.damage.push(Damage::Header(self.end));
-            self.lose_all_open();
+            self.lose_all_open(group::records_max(self.bytes_before(&header, segment)));
         }
         let is_restated = header.sequence <= self.restated.sequence;
         let known = if self.sequence < self.restated.sequence { self.restated.facts } else { self.facts };
@@ -299,9 +299,16 @@ impl Replay {
         self.believe(header);
     }
 
-    /// A bad header (11.4): every open slot is unknown.
-    fn lose_all_open(&mut self) {
-        self.log.lose_all_open();
+    /// How many bytes are lost between the last group and that of `header`, at most.
+    fn bytes_before(&self, header: &Header, segment: &Segment) -> u64 {
+        let segments = header.synced.segment.saturating_sub(self.end.segment);
+        let end = segments.saturating_mul(segment.bytes as u64).saturating_add(header.synced.offset as u64);
+        end.saturating_sub(self.end.offset as u64)
+    }
+
+    /// Bad headers (11.4), with at most so many records behind them: every open slot is unknown.
+    fn lose_all_open(&mut self, records_max: u64) {
+        self.log.lose_all_open(records_max, Log::AHEAD_SLOTS_MAX);
         self.index.lose(self.log.chosen_through().next(), Slot::MAX);
     }
 
@@ -309,7 +316,7 @@ impl Replay {
     fn lose_header_in_doubt(&mut self) {
         self.damage.push(Damage::Header(self.end));
         self.tail_in_doubt = true;
-        self.lose_all_open();
+        self.lose_all_open(u64::MAX);
         self.doubt();
     }
 

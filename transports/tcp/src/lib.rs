@@ -47,6 +47,8 @@ mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
 mod handshake;
+#[doc(hidden)]
+pub mod measuring;
 mod peers;
 mod queue;
 mod stats;

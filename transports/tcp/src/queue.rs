@@ -125,7 +125,12 @@ impl Queue {
     }
 }
 
-fn encode(bytes: &mut Vec<u8>, envelope: &Envelope, frame_bytes_max: usize) -> Result<(), NotQueued> {
+/// Encodes `envelope` as a frame behind what `bytes` holds.
+pub(crate) fn encode(
+    bytes: &mut Vec<u8>,
+    envelope: &Envelope,
+    frame_bytes_max: usize,
+) -> Result<(), NotQueued> {
     let start = bytes.len();
     bytes.extend_from_slice(&[0; HEADER_BYTES]);
     codec::encode_into(bytes, envelope).map_err(|_| NotQueued::TooLong)?;
