@@ -278,3 +278,16 @@ fn requests_beyond_the_bound_are_dropped_like_lost_messages() {
     }
     assert_eq!(answers, 32);
 }
+
+// protocol 3.1
+#[test]
+fn a_record_of_an_acceptance_changes_no_slot_that_is_learned() {
+    for at in [1, 2] {
+        let mut log = log(voters(3), [chosen(1, batch("a")), chosen(2, batch("b"))]);
+        let before = log.entry(slot(at)).cloned();
+        assert!(before.is_some());
+        log.apply(&accepted(at, id(9, 2), batch("c")));
+        assert_eq!(log.entry(slot(at)).cloned(), before);
+        assert_eq!(log.chosen_through(), slot(2));
+    }
+}

@@ -769,3 +769,18 @@ fn reads_for_peers_are_one_for_each_and_few_altogether() {
     assert_eq!(tasks(&learner.take(to_learner(2, fetch(held, 4)))).len(), 1);
     assert_eq!(tasks(&learner.take(to_learner(2, fetch(held, 12)))), [], "there is nothing there");
 }
+
+// protocol 3.2, 5.1
+#[test]
+fn a_watermark_that_nothing_above_the_base_rests_on_is_forgotten_unless_it_is_the_newest() {
+    let watermark = |number, through| Record::Watermark { id: id(number, 2), through: slot(through) };
+    let written = [watermark(1, 4), watermark(2, 5), watermark(3, 6)];
+    let kept = |through| {
+        let cut = Record::Based { base: bare(through) };
+        let facts = log(voters(3), written.iter().cloned().chain([cut])).facts();
+        facts.into_iter().filter(|fact| matches!(fact, Record::Watermark { .. })).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(3), written);
+    assert_eq!(kept(5), written[2..]);
+    assert_eq!(kept(6), written[2..]);
+}
