@@ -143,7 +143,8 @@ impl Weather {
         let rot: Vec<_> =
             rot.into_iter().filter(|fault| mode == Mode::Rotting && faults.has(*fault)).collect();
         let mut once = |fault, when: bool, millis: u64| {
-            let between = Duration::from_millis(millis + random.draw() % millis) * slowness / length.density();
+            let between =
+                Duration::from_millis(millis + random.draw() % millis) * slowness / length.density();
             if when {
                 every.push((fault, between));
             }
