@@ -8,6 +8,7 @@
 
 use super::FileStorage;
 use super::place::Place;
+use crate::multi::is_doubt;
 use crate::multi::{
     ClusterId, Group, Interval, Log, Member, MemberKind, Membership, MembershipError, Memberships, Owner,
     Record, Slot, Value, intervals,
@@ -124,7 +125,7 @@ fn decide(owner: Owner, log: &Log, memberships: &Memberships) -> (Vec<Record>, F
     unknown.extend(
         all_unknown
             .last()
-            .filter(|open| open.last == Slot::MAX)
+            .filter(|open| is_doubt(open) && open.last > last)
             .map(|open| Interval { first: open.first.max(last.next()), ..*open }),
     );
     let heard = |record: &Record| match record {
@@ -152,8 +153,8 @@ fn last_held(log: &Log, memberships: &Memberships) -> Slot {
     let mut known = log.clone();
     known.apply(&Record::Forced { epoch: 0, memberships: memberships.clone() });
     let (_, learned) = known.accepted(open);
-    let others = unknown.into_iter().chain(learned).map(|interval| interval.last);
-    let last = others.filter(|last| *last < Slot::MAX).max();
+    let others = unknown.into_iter().chain(learned).filter(|interval| !is_doubt(interval));
+    let last = others.map(|interval| interval.last).max();
     accepted.max(last).unwrap_or(log.chosen_through())
 }
 
