@@ -8,10 +8,9 @@
 
 use super::FileStorage;
 use super::place::Place;
-use crate::multi::is_doubt;
 use crate::multi::{
     ClusterId, Group, Interval, Log, Member, MemberKind, Membership, MembershipError, Memberships, Owner,
-    Record, Slot, Value, intervals,
+    Record, Slot, Value, intervals, is_doubt,
 };
 use crate::paxos::NodeId;
 use crate::storage::{Recovered, Start, StorageError};
