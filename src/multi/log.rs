@@ -18,9 +18,14 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The id that stands at an entry that was fetched as chosen: how it came to be chosen does not matter any more.
 const FETCHED: ProposalId = ProposalId::new(0, NodeId::new(0));
 
-/// An unknown interval that is longer than this is no row of damaged entries, but what a lost group may have spoken of: it is
-/// kept as one, and there is nothing to recover in it.
-pub(super) const ENTRIES_MAX: u64 = 1024;
+/// Longer rows of entries are not told one by one as damaged.
+const ENTRIES_MAX: u64 = 1024;
+
+/// Whether `unknown` is no row of damaged entries, but all that lost groups may have spoken of: nothing need be there, and
+/// there is nothing to recover.
+pub(crate) fn is_doubt(unknown: &Interval) -> bool {
+    unknown.last > unknown.first.plus(ENTRIES_MAX)
+}
 
 /// Leaders above the base whose watermarks are remembered.
 const WATERMARKS_MAX: usize = 256;
@@ -165,9 +170,10 @@ impl Log {
     }
 
     fn lose_slots(&mut self, slots: &[Interval]) {
-        for Interval { first, last } in slots {
-            if *last > first.plus(ENTRIES_MAX) {
-                self.lose_open(Interval::new(*first, *last));
+        for unknown in slots {
+            let Interval { first, last } = unknown;
+            if is_doubt(unknown) {
+                self.lose_open(*unknown);
             } else {
                 let mut slot = (*first).max(self.chosen_through.next());
                 while slot <= *last {

@@ -73,6 +73,8 @@ pub use identity::{ClusterId, ClusterIdError, DiskId, Identity, Incarnation, Own
 pub use jitter::Jitter;
 pub use learner::Learner;
 pub use limits::Limits;
+#[cfg(feature = "file-storage")]
+pub(crate) use log::is_doubt;
 pub use log::{Log, PeerMemory};
 pub use membership::{Member, MemberKind, Membership, MembershipError, Memberships};
 pub use message::{ForwardOutcome, Message, Origin, Page};

@@ -3,7 +3,7 @@
 //! Invariants: G1 a promise counts for a slot only when its pages cover the slot without a gap and do not call it unknown.
 //! G2 `recovery_through` and the values to recover take in every promise received under the id, counted or not.
 
-use super::log::ENTRIES_MAX;
+use super::log::is_doubt;
 use super::membership::Memberships;
 use super::message::Page;
 use super::record::Value;
@@ -75,7 +75,7 @@ impl Phase1 {
         let reported = self.promises.values().flat_map(|promise| promise.pages.values()).flat_map(|page| {
             let entries = page.entries.iter().map(|(slot, _, _)| *slot);
             let unknown = page.unknown.iter().map(|unknown| match unknown {
-                Interval { first, last } if *last > first.plus(ENTRIES_MAX) => first.minus(1),
+                doubt if is_doubt(doubt) => doubt.first.minus(1),
                 Interval { last, .. } => *last,
             });
             entries.chain(unknown)

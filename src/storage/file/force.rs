@@ -10,7 +10,7 @@ use super::FileStorage;
 use super::place::Place;
 use crate::multi::{
     ClusterId, Group, Interval, Log, Member, MemberKind, Membership, MembershipError, Memberships, Owner,
-    Record, Slot, Value, intervals,
+    Record, Slot, Value, intervals, is_doubt,
 };
 use crate::paxos::NodeId;
 use crate::storage::{Recovered, Start, StorageError};
@@ -124,7 +124,7 @@ fn decide(owner: Owner, log: &Log, memberships: &Memberships) -> (Vec<Record>, F
     unknown.extend(
         all_unknown
             .last()
-            .filter(|open| open.last == Slot::MAX)
+            .filter(|open| is_doubt(open) && open.last > last)
             .map(|open| Interval { first: open.first.max(last.next()), ..*open }),
     );
     let heard = |record: &Record| match record {
@@ -152,8 +152,8 @@ fn last_held(log: &Log, memberships: &Memberships) -> Slot {
     let mut known = log.clone();
     known.apply(&Record::Forced { epoch: 0, memberships: memberships.clone() });
     let (_, learned) = known.accepted(open);
-    let others = unknown.into_iter().chain(learned).map(|interval| interval.last);
-    let last = others.filter(|last| *last < Slot::MAX).max();
+    let others = unknown.into_iter().chain(learned).filter(|interval| !is_doubt(interval));
+    let last = others.map(|interval| interval.last).max();
     accepted.max(last).unwrap_or(log.chosen_through())
 }
 
