@@ -1,9 +1,9 @@
 //! The async suite: what a library costs that answers each command to the task that awaits it.
 //!
 //! Three replicas on one thread, joined by channels, with storage in memory; clients beside them on the same thread, each of
-//! which awaits one answer after the other. Every system has the same: a current-thread runtime of tokio with a task set of
-//! its own, made anew for each run. A second thread made each of the peers slower. Each replica applies every command, which
-//! is to fold it into a digest; afterwards all must have the same, of as many commands as were answered.
+//! which awaits one answer after the other. Every system has the same: a current-thread runtime of tokio with a set of local
+//! tasks, made anew for each run. Each replica applies every command, which is to fold it into a digest; afterwards all must
+//! have the same, of as many commands as were answered.
 
 mod replicas;
 
@@ -16,6 +16,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const SUITE: &str = "async";
+
+const NOTES: &str = "\
+One current-thread runtime of tokio for each run; replicas and clients are local tasks on it. Memory storage, unbounded channels.
+omnipaxos, raft: a task for each replica takes up to 4096 inputs, then sends, applies and answers through tokio's oneshot.
+omnipaxos: entries are arrays of 16 bytes, or Bytes of 1 KiB; batch_size is the number of clients. raft: entries are Bytes.
+openraft: its own tasks; the network is a call of the other Raft, which goes through its channel; no snapshots.
+synod: its defaults, with credits and a deadline for each call; commands are encoded, and decoded on each replica.";
 
 /// Three replicas of a system.
 pub(crate) trait Service: Sized + 'static {
@@ -72,6 +79,7 @@ pub(crate) fn run(report: &Report, quick: bool) -> Result<(), Error> {
             report.compare(work, &in_turn(runs, contenders(load))?);
         }
     }
+    report.note(NOTES);
     Ok(())
 }
 

@@ -26,7 +26,8 @@ const NOTES: &str = "\
 Same for all: three processes on this machine, loopback, one disk, defaults; every caller calls the leader and waits for its \
 answer, which comes when a majority has flushed. kv: a connection of HTTP/1.1 for each caller; etcd: gRPC, a connection for \
 ten callers. Both write 100 keys for each caller. Library: the callers are tasks in the leader's process, so no request \
-crosses a socket, and the state is a count and a digest. Flushes: three files, each preallocated, 256 bytes at a time.";
+crosses a socket, and the state is a count and a digest. Flushes: three files, each preallocated, 256 bytes at a time; a \
+commit needs two of three journals, so it may pass by the slowest flush, which the bound counts.";
 
 /// How often, and for how long at a time.
 #[derive(Clone, Copy, Debug)]
@@ -134,7 +135,8 @@ fn size(bytes: usize) -> String {
 fn against_the_disk(report: &Report, pace: Pace, dir: &Path) -> Result<(), Error> {
     let dir = tempfile::tempdir_in(dir)?;
     let mut replicas = Replicas::start(dir.path())?;
-    for (outstanding, what, least) in [(1, "one outstanding", 0.8), (64, "64 outstanding in lock step", 0.6)]
+    for (outstanding, what, least) in
+        [(1, "one outstanding", 80.0), (64, "64 outstanding in lock step", 60.0)]
     {
         let (mut flushes, mut rounds, mut shares) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..pace.runs {
@@ -142,11 +144,11 @@ fn against_the_disk(report: &Report, pace: Pace, dir: &Path) -> Result<(), Error
             let round = replicas.rounds(outstanding, 16, pace.time)?;
             flushes.push(flush.as_secs_f64() * 1e6);
             rounds.push(round.as_secs_f64() * 1e6);
-            shares.push(flush.as_secs_f64() / round.as_secs_f64());
+            shares.push(100.0 * flush.as_secs_f64() / round.as_secs_f64());
         }
         report.cost(SUITE, "a flush while three files flush at once", &flushes, "us", Goal::None);
         report.cost(SUITE, &format!("a round of commits, {what}"), &rounds, "us", Goal::None);
-        report.rate(SUITE, "share of the flush bound", &shares, "times", Goal::AtLeast(least));
+        report.rate(SUITE, "share of the flush bound", &shares, "%", Goal::AtLeast(least));
     }
     replicas.check()
 }

@@ -47,7 +47,8 @@ fn works_with_peers(rows: &[Row]) -> Vec<Vec<&Row>> {
             None => works.push(vec![row]),
         }
     }
-    works.retain(|work| work.len() > 1);
+    // The same words may stand beside several works of ours alone.
+    works.retain(|work| work.first().is_some_and(|first| work.iter().any(|row| row.system != first.system)));
     works
 }
 

@@ -160,6 +160,13 @@ impl Report {
         self.rows.borrow_mut().push(row);
     }
 
+    /// What stands under a table: how it came about, and what differs between the systems.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.json {
+            println!("{text}");
+        }
+    }
+
     /// Ends a suite with the worst of the ratios that a goal was set for.
     pub(crate) fn end(&self, suite: &str) {
         if self.json {

@@ -125,11 +125,31 @@ pub(crate) fn run(report: &Report, quick: bool) -> Result<(), Error> {
             Work { suite: SUITE, name: &name, unit: "commands/s", better: Better::Higher, goal: Goal::None };
         report.compare(work, &series);
     }
+    reads(report, runs, dir.path())?;
     transfer(report, runs)
 }
 
+/// Reads that rest on leases, against those that a round of messages confirms.
+fn reads(report: &Report, runs: usize, dir: &Path) -> Result<(), Error> {
+    const CLIENTS: u64 = 16;
+    const COUNT: u64 = 40_000;
+    let shape = Shape { tune: |c| c.trust_clocks = true, ..Shape::on_disk(&dir.join("reads")) };
+    let runtime = runtime()?;
+    let started = runtime.block_on(shape.start())?;
+    let (runtime, cluster) = (&runtime, &started);
+    let contenders = [("read", false), ("read_lease", true)].map(|(system, lease)| Contender {
+        system,
+        run: Box::new(move || runtime.block_on(cluster.read_rate(CLIENTS, COUNT, lease))),
+    });
+    let series = in_turn(runs, contenders.into())?;
+    let name = "trust_clocks: reads on the leader, 16 clients";
+    let work = Work { suite: SUITE, name, unit: "reads/s", better: Better::Higher, goal: Goal::None };
+    report.compare(work, &series);
+    runtime.block_on(started.check_and_stop())
+}
+
 /// How fast a new node gets a state, and what commits feel of it, by `transfer_bytes_per_second`.
-fn transfer(report: &Report, runs: usize) -> Result<(), Error> {
+pub(crate) fn transfer(report: &Report, runs: usize) -> Result<(), Error> {
     const STATE: usize = 64 << 20;
     let settings: [(_, fn(&mut Config)); 4] = [
         ("512 MiB", |_| {}),

@@ -4,8 +4,8 @@ use super::{Client, Service};
 use crate::cluster::Error;
 use crate::digest::Digest;
 use bytes::Bytes;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::io::Read;
 use std::time::Duration;
 use synod::{
@@ -21,25 +21,32 @@ pub(crate) trait Command: Serialize + DeserializeOwned + Send + 'static {
 }
 
 /// 16 bytes.
-pub(crate) type Short = (u64, u64);
+#[derive(Debug)]
+pub(crate) struct Short([u8; 16]);
+
 /// Any number of bytes.
 pub(crate) type Long = Bytes;
 
 impl Command for Short {
     fn copy(bytes: &[u8]) -> Self {
-        let word = |at: usize| {
-            let word = bytes.get(at..at + 8).and_then(|word| word.try_into().ok());
-            u64::from_le_bytes(word.unwrap_or_default())
-        };
-        (word(0), word(8))
+        Self(bytes.try_into().unwrap_or_default())
     }
 
     fn digest(&self, digest: &mut Digest) {
-        let mut bytes = [0; 16];
-        let (first, second) = bytes.split_at_mut(8);
-        first.copy_from_slice(&self.0.to_le_bytes());
-        second.copy_from_slice(&self.1.to_le_bytes());
-        digest.add(&bytes);
+        digest.add(&self.0);
+    }
+}
+
+impl Serialize for Short {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Short {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes: &[u8] = Deserialize::deserialize(deserializer)?;
+        bytes.try_into().map(Self).map_err(D::Error::custom)
     }
 }
 

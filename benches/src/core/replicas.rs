@@ -11,9 +11,9 @@ use std::time::Duration;
 use synod::election::{Election, Timing};
 use synod::multi::node::Node;
 use synod::multi::{
-    Acceptor, Batch, BatchBuilder, BatchId, ClusterId, DiskId, Effect, Identity, Incarnation, Learner,
-    Limits, Local, Log, Membership, Message, Owner, Proposer, ProposerInput, ProposerState, ProtocolRange,
-    Record, Role, Sequence, Slot, Tag, Time, Value,
+    Acceptor, AcceptorInput, Batch, BatchBuilder, BatchId, ClusterId, DiskId, Effect, Identity, Incarnation,
+    Learner, Limits, Local, Log, Membership, Message, Owner, Proposer, ProposerInput, ProposerState,
+    ProtocolRange, Record, Role, Sequence, Slot, Tag, Time, Value,
 };
 use synod::paxos::NodeId;
 
@@ -25,6 +25,8 @@ const BATCH_BYTES_MAX: usize = 512 << 10;
 pub(crate) struct Trio {
     machines: Vec<Machine>,
     wire: Vec<Sent>,
+    /// What is being carried: empty between sweeps, kept for its room.
+    carried: Vec<Sent>,
     now: Time,
     batch: BatchBuilder,
     batches: u64,
@@ -41,7 +43,9 @@ struct Machine {
     /// The storage.
     records: Vec<Record>,
     deadlines: Vec<(Role, Time)>,
+    /// What the roles want, and what the node says to itself: empty between inputs, kept for their room.
     effects: Vec<(Role, Effect)>,
+    own: Vec<Message>,
 }
 
 struct Sent {
@@ -55,10 +59,10 @@ impl Replicas for Trio {
         let ids = [1, 2, 3].map(NodeId::new);
         let membership = Membership::voters(ids.map(|id| (id, "")))?;
         let machines = ids.map(|id| Machine::new(id, &membership)).into_iter().collect::<Result<_, _>>()?;
-        let (wire, full) = (Vec::new(), VecDeque::new());
+        let (wire, carried, full) = (Vec::new(), Vec::new(), VecDeque::new());
         let (now, batch) = (Time::ZERO, new_batch(0, 0));
         let undecided = VecDeque::new();
-        let mut trio = Self { machines, wire, now, batch, batches: 0, full, undecided, decided: 0 };
+        let mut trio = Self { machines, wire, carried, now, batch, batches: 0, full, undecided, decided: 0 };
         for at in 0..trio.machines.len() {
             trio.drive(at, |node, now, out| node.start(now, out));
         }
@@ -127,10 +131,13 @@ impl Trio {
 
     /// Carries every message that is under way now.
     fn sweep(&mut self) {
-        for Sent { from, to, message } in std::mem::take(&mut self.wire) {
+        let mut carried = std::mem::take(&mut self.carried);
+        std::mem::swap(&mut carried, &mut self.wire);
+        for Sent { from, to, message } in carried.drain(..) {
             let at = usize::try_from(to.get()).unwrap_or(0).saturating_sub(1);
             self.drive(at, |node, now, out| node.receive(now, from, message, out));
         }
+        self.carried = carried;
     }
 
     fn drive(&mut self, at: usize, act: impl FnOnce(&mut Node, Time, &mut Vec<(Role, Effect)>)) {
@@ -163,14 +170,14 @@ impl Machine {
             Learner::new(id, limits, id.get()),
             Election::external(id, Timing::default(), id.get()),
         );
-        Ok(Self { id, node, records: vec![formed], deadlines: Vec::new(), effects: Vec::new() })
+        let (records, deadlines) = (vec![formed], Vec::new());
+        Ok(Self { id, node, records, deadlines, effects: Vec::new(), own: Vec::new() })
     }
 
     /// Does what the roles want, until they want nothing more. How many batches the leader has as decided because of it.
     fn carry_out(&mut self, now: Time, wire: &mut Vec<Sent>) -> u64 {
         let mut decided = 0;
         let mut written = None;
-        let mut own = Vec::new();
         while !self.effects.is_empty() {
             for (role, effect) in self.effects.drain(..) {
                 match effect {
@@ -178,7 +185,7 @@ impl Machine {
                         self.records.extend(records);
                         written = Some(sequence);
                     }
-                    Effect::Send { to, message, .. } if to == self.id => own.push(message),
+                    Effect::Send { to, message, .. } if to == self.id => self.own.push(message),
                     Effect::Send { to, message, .. } => wire.push(Sent { from: self.id, to, message }),
                     Effect::Deliver { value: Value::Batch(_), .. } if self.id == LEADER => decided += 1,
                     Effect::Deadline(at) => {
@@ -189,10 +196,10 @@ impl Machine {
                 }
             }
             if let Some(sequence) = written.take() {
-                let persisted = synod::multi::AcceptorInput::Persisted { sequence };
+                let persisted = AcceptorInput::Persisted { sequence };
                 self.node.step(now, Local::Acceptor(persisted), &mut self.effects);
             }
-            for message in own.drain(..) {
+            for message in self.own.drain(..) {
                 self.node.receive(now, self.id, message, &mut self.effects);
             }
         }

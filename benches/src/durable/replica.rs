@@ -196,7 +196,11 @@ fn command(client: usize, turn: u64, bytes: usize) -> Bytes {
 
 /// Three replicas, as the bench holds them.
 #[derive(Debug)]
-pub(crate) struct Replicas(Vec<Replica>);
+pub(crate) struct Replicas {
+    nodes: Vec<Replica>,
+    /// Commands, by the leaders' word.
+    answered: u64,
+}
 
 #[derive(Debug)]
 struct Replica {
@@ -220,7 +224,7 @@ impl Replicas {
             let output = BufReader::new(output.ok_or("a replica has no standard output")?);
             replicas.push(Replica { child, input, output });
         }
-        Ok(Self(replicas))
+        Ok(Self { nodes: replicas, answered: 0 })
     }
 
     /// Lets the leader propose for `time`: commands answered per second.
@@ -241,15 +245,17 @@ impl Replicas {
     }
 
     fn propose(&mut self, load: Load, time: Duration) -> Result<Done, Error> {
-        self.leader()?.ask(Ask::Load { load, seconds: time.as_secs_f64() })
+        let done: Done = self.leader()?.ask(Ask::Load { load, seconds: time.as_secs_f64() })?;
+        self.answered += done.answered;
+        Ok(done)
     }
 
     fn leader(&mut self) -> Result<&mut Replica, Error> {
         for _ in 0..1000 {
-            for place in 0..self.0.len() {
-                let told: Told = self.0[place].ask(Ask::Status)?;
+            for place in 0..self.nodes.len() {
+                let told: Told = self.nodes[place].ask(Ask::Status)?;
                 if told.leads {
-                    return Ok(&mut self.0[place]);
+                    return Ok(&mut self.nodes[place]);
                 }
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -257,14 +263,21 @@ impl Replicas {
         Err("no replica leads within ten seconds".into())
     }
 
-    /// Checks that all of them come to hold the same.
+    /// Checks that all of them come to hold the same: what was answered, each once.
     pub(crate) fn check(&mut self) -> Result<(), Error> {
         for _ in 0..1000 {
             let told: Vec<Told> =
-                self.0.iter_mut().map(|one| one.ask(Ask::Status)).collect::<Result<_, _>>()?;
+                self.nodes.iter_mut().map(|one| one.ask(Ask::Status)).collect::<Result<_, _>>()?;
             if told.windows(2).all(|pair| pair[0].count == pair[1].count) {
                 let equal = told.windows(2).all(|pair| pair[0].digest == pair[1].digest);
-                return if equal { Ok(()) } else { Err("the replicas differ".into()) };
+                let (held, answered) = (told.first().map_or(0, |told| told.count), self.answered);
+                return match (equal, held == answered) {
+                    (true, true) => Ok(()),
+                    (false, _) => Err("the replicas differ".into()),
+                    _ => {
+                        Err(format!("the replicas hold {held} commands, and {answered} were answered").into())
+                    }
+                };
             }
             std::thread::sleep(Duration::from_millis(10));
         }

@@ -172,6 +172,22 @@ impl Cluster {
         Ok(count as f64 / begin.elapsed().as_secs_f64())
     }
 
+    /// Answered reads per second on the leader, by leases or confirmed by others.
+    pub(crate) async fn read_rate(&self, clients: u64, count: u64, lease: bool) -> Result<f64, Error> {
+        let leader = &self.leader;
+        let begin = Instant::now();
+        let callers = (0..clients).map(|_| async move {
+            for _ in 0..count / clients {
+                let seen = |log: &Log| log.0.count();
+                let answer = if lease { leader.read_lease(seen).await } else { leader.read(seen).await };
+                answer?;
+            }
+            Ok::<_, Error>(())
+        });
+        futures::future::try_join_all(callers).await?;
+        Ok((count / clients * clients) as f64 / begin.elapsed().as_secs_f64())
+    }
+
     /// Messages that any node has sent to another so far.
     pub(super) fn messages(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)

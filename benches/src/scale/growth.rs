@@ -1,4 +1,4 @@
-//! By how much a process grows with the entries of three replicas: measured in a process that does nothing else, for memory
+//! By how much a process grows with the entries of its replicas: measured in a process that does nothing else, for memory
 //! that was given back before would be used again.
 //!
 //! The bench starts itself as `synod-bench growth files|memory COUNT`; it prints bytes by entry and replica.
@@ -62,7 +62,8 @@ pub(crate) fn run(growth: Growth) -> Result<(), Error> {
             runtime()?.block_on(grow(&shape, growth.count))?
         }
         Place::Memory => {
-            let shape = Shape { tune, ..Shape::in_memory(3) };
+            // Replicas in one process would share each batch.
+            let shape = Shape { tune, ..Shape::in_memory(1) };
             actix_rt::System::new().block_on(grow(&shape, growth.count))?
         }
     };

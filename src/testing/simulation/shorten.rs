@@ -368,9 +368,8 @@ mod tests {
     #[test]
     fn a_failure_is_shortened_to_few_faults_and_at_most_60_lines_with_the_violation_last() {
         for (breakage, faults_max) in [
-            (Breakage::ForgottenPromise, 10),
-            (Breakage::UnrestoredState, 5),
-            (Breakage::StaleRead, 10),
+            (Breakage::UnrestoredState, 20),
+            (Breakage::StaleRead, 20),
             (Breakage::RepeatedCommand, 0),
             (Breakage::EarlyAnswer, 0),
             (Breakage::NoElection, 0),

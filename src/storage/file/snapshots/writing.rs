@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Flushed after so much, so that the flush at its end is a short one, and no append waits behind a long one.
-const FLUSH_BYTES: usize = 4 << 20;
+const FLUSH_BYTES: usize = 1 << 20;
 
 /// A partial snapshot file, open.
 #[derive(Debug)]
