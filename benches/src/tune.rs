@@ -11,10 +11,13 @@ use synod::Config;
 
 const SUITE: &str = "tune";
 
+/// A value of a knob, and what sets it.
+type Setting = (&'static str, fn(&mut Config));
+
 /// A knob, its default (the first setting) and others, and the load that feels it.
 struct Knob {
     name: &'static str,
-    settings: &'static [(&'static str, fn(&mut Config))],
+    settings: &'static [Setting],
     clients: u64,
     bytes: usize,
     /// Commands of a run.
@@ -149,9 +152,9 @@ fn reads(report: &Report, runs: usize, dir: &Path) -> Result<(), Error> {
 }
 
 /// How fast a new node gets a state, and what commits feel of it, by `transfer_bytes_per_second`.
-pub(crate) fn transfer(report: &Report, runs: usize) -> Result<(), Error> {
+fn transfer(report: &Report, runs: usize) -> Result<(), Error> {
     const STATE: usize = 64 << 20;
-    let settings: [(_, fn(&mut Config)); 4] = [
+    let settings: [Setting; 4] = [
         ("512 MiB", |_| {}),
         ("256 MiB", |c| c.transfer_bytes_per_second = 256 << 20),
         ("128 MiB", |c| c.transfer_bytes_per_second = 128 << 20),

@@ -45,7 +45,7 @@ impl Dice {
 
     fn one_of(&self, many: u64) -> bool {
         let number = self.thrown.fetch_add(1, Ordering::Relaxed);
-        Jitter::new(self.seed << 40 | number).draw() % many == 0
+        Jitter::new(self.seed << 40 | number).draw().is_multiple_of(many)
     }
 }
 

@@ -56,7 +56,7 @@ impl Transport for Counting {
     fn send(&self, to: NodeId, envelope: &Envelope) -> SendOutcome {
         let number = self.sent.fetch_add(1, Ordering::Relaxed);
         // Spread, so that it hits messages of every kind.
-        if self.loses_one_of > 0 && Jitter::new(number).draw() % self.loses_one_of == 0 {
+        if self.loses_one_of > 0 && Jitter::new(number).draw().is_multiple_of(self.loses_one_of) {
             return SendOutcome::Queued;
         }
         self.channel.send(to, envelope)
