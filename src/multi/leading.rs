@@ -490,7 +490,7 @@ mod tests {
         }
         assert_eq!(out.len(), 1, "{out:?}");
         let sent = |out: &mut Vec<Effect>| {
-            let first = |effect| match effect {
+            let first = |effect: Effect| match effect {
                 Effect::Send { to, message: Message::Accept { first, .. }, .. } if to == peer => Some(first),
                 _ => None,
             };
