@@ -72,7 +72,7 @@ impl<T> Slots<T> {
             (0..gap).for_each(|_| self.row.push_front(None));
             self.first = slot;
         }
-        let Some(place) = self.place(slot) else { return None };
+        let place = self.place(slot)?;
         if place as u64 > self.row.len() as u64 + GAP_MAX {
             return self.far.insert(slot, value);
         }
