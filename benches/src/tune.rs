@@ -155,9 +155,9 @@ fn reads(report: &Report, runs: usize, dir: &Path) -> Result<(), Error> {
 fn transfer(report: &Report, runs: usize) -> Result<(), Error> {
     const STATE: usize = 64 << 20;
     let settings: [Setting; 4] = [
-        ("512 MiB", |_| {}),
+        ("128 MiB", |_| {}),
+        ("1 GiB", |c| c.transfer_bytes_per_second = 1 << 30),
         ("256 MiB", |c| c.transfer_bytes_per_second = 256 << 20),
-        ("128 MiB", |c| c.transfer_bytes_per_second = 128 << 20),
         ("32 MiB", |c| c.transfer_bytes_per_second = 32 << 20),
     ];
     let felt = RefCell::new(vec![Vec::new(); settings.len()]);

@@ -34,7 +34,7 @@ use std::time::Duration;
 /// | `snapshot_log_bytes` | 64 MiB | about a second of replay | with more log than that behind the last snapshot, the next is taken |
 /// | `snapshot_chunk_bytes` | 256 KiB | below `frame_bytes_max`; a heartbeat waits behind one chunk at most | a snapshot is fetched and written in more chunks |
 /// | `snapshot_bytes_per_second` | 32 MiB | a commit waits behind what the disk is writing | drawing a snapshot of the own state pauses |
-/// | `transfer_bytes_per_second` | 512 MiB | a node without its state serves nobody; commits of the node that sends feel little of it | sending a snapshot to peers, and writing a peer's, pause |
+/// | `transfer_bytes_per_second` | 128 MiB | a node without its state serves nobody, and writes to a disk of its own | sending a snapshot to peers, and writing a peer's, pause |
 /// | `scrub_bytes_per_second` | 1 MiB | 64 MiB of log are checked within a minute | the scrub pauses |
 /// | `disk_stall` | 1 s | a flush takes milliseconds | a leader whose flush takes longer hands over; such a node is not elected for ten times as long |
 /// | `admin_max` | 64 | operators' calls under way | `Busy` |
@@ -181,7 +181,7 @@ impl Config {
             snapshot_log_bytes: 64 << 20,
             snapshot_chunk_bytes: 256 << 10,
             snapshot_bytes_per_second: 32 << 20,
-            transfer_bytes_per_second: 512 << 20,
+            transfer_bytes_per_second: 128 << 20,
             scrub_bytes_per_second: 1 << 20,
             disk_stall: Duration::from_secs(1),
             admin_max: 64,
