@@ -343,7 +343,8 @@ fn a_snapshot_is_flushed_before_it_gets_its_name_and_the_directory_before_it_is_
     for expected in [false, true] {
         for through in 1..=3 {
             recorded.take();
-            let sealed = write(&storage, through, &content(through, 5 << 20), expected).unwrap();
+            // No multiple of what is flushed on the way.
+            let sealed = write(&storage, through, &content(through, (5 << 20) + 9), expected).unwrap();
             let operations = recorded.take();
             let partial = Path::new(DIR).join(format!("snapshot-{through:012}.partial"));
             let is_written = |operation: &Operation| matches!(operation, Operation::Write { path, .. } if *path == partial);

@@ -148,6 +148,7 @@ struct Link {
 }
 
 impl Link {
+    #[allow(clippy::result_large_err)] // It is openraft's own.
     fn peer<E: std::error::Error>(&self) -> Rpc<Raft<Types>, E> {
         self.router.get(self.to).map_err(|gone| RPCError::Network(NetworkError::new(&gone)))
     }
