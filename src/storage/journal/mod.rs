@@ -1,6 +1,6 @@
 //! The journal: groups of records, one behind the other, each durable by one write and one flush.
 //!
-//! In: groups of [`Record`]s. Out, at a restart: their fold, a [`Log`](crate::multi::Log), and what was found damaged.
+//! In: groups of [`Record`]s. Out, at a restart: their fold, a [`Log`], and what was found damaged.
 //! Durable: a group when [`Journal::append`] says `Ok`, nothing of it counts before; a cut when [`Journal::trim`] does.
 //! Invariants: J1 at most one group is not flushed, the last. J2 behind the last group there are zeros. J3 after an error of
 //! a write nothing more is written. J4 damage below a valid later header is never cut off (protocol 11.2). J5 a segment is
