@@ -41,7 +41,7 @@
 //! }
 //!
 //! let report = Simulation::new(7).state_machine(Numbers::default).run()?;
-//! assert!(report.slots > 10, "{report:?}");
+//! assert!(report.slots > 0 && report.operations > 0, "{report:?}");
 //! # Ok::<(), Box<Failure>>(())
 //! ```
 //!
