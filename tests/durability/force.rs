@@ -143,7 +143,8 @@ fn a_survivor_with_a_damaged_journal_gives_up_what_is_unknown_and_votes_again() 
         doubted > Slot::new(8).plus(Log::AHEAD_SLOTS_MAX),
         "any slot to {doubted} may have held something"
     );
-    assert!(report.to_string().contains("Any slot from "), "{report}");
+    let given_up = format!("Each slot from 4 to {doubted} was damaged here and is given up");
+    assert!(report.to_string().contains(&given_up), "{report}");
     for _ in 0..2 {
         alone(&restart(&storage_on(&disk)).unwrap(), 1, "headers");
     }
